@@ -1,0 +1,1 @@
+"""The machine learning of mlserver: no Django, no database; every part runs by hand."""

@@ -1,0 +1,74 @@
+"""Turns a file into a dataset version: detect, read, describe, write schema.json and preview.json.
+
+Runs in a one-shot child (python -P -m ml.run import_dataset): the file is a stranger's.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ml.data.content import Content, Pictures
+from ml.data.detect import detect_format
+from ml.data.loader import read_content
+from ml.data.preview import PREVIEW_ROWS, preview_rows
+from ml.data.schema import describe
+
+SCHEMA_FILE, PREVIEW_FILE = "schema.json", "preview.json"
+DECODED_FILE = "decoded.npz"
+
+
+def import_dataset(
+    folder: Path, file: str, hint: str | None = None, target: str | None = None
+) -> dict[str, Any]:
+    """Read `folder/file`, rename it to data.<format>, write what was found; returns the schema.
+
+    Raises DataError, and then leaves the file as it was.
+    """
+    path = folder / file
+    found = detect_format(path, hint)
+    content = read_content(path, found)
+    schema = {
+        "format": found,
+        "file": f"data.{found}",
+        "decoded": _write_decoded(folder, content) if found == "zip" else None,
+        **describe(content, target),
+        "size_bytes": path.stat().st_size,
+        "sha256": file_sha256(path),
+    }
+    path.rename(folder / f"data.{found}")
+    write_facts(folder, schema, content)
+    return schema
+
+
+def _write_decoded(folder: Path, content: Content) -> str:
+    """Images as arrays, so that learning and looking decode nothing of a stranger's again."""
+    assert isinstance(content, Pictures)
+    labels = content.labels.values.astype(str)
+    np.savez(folder / DECODED_FILE, image=content.pixels, label=labels)
+    return DECODED_FILE
+
+
+def write_facts(folder: Path, schema: dict[str, Any], content: Content) -> None:
+    _write(folder / SCHEMA_FILE, schema)
+    _write(folder / PREVIEW_FILE, preview_rows(content, 0, PREVIEW_ROWS))
+
+
+def read_schema(folder: Path) -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads((folder / SCHEMA_FILE).read_text())
+    return schema
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _write(path: Path, data: dict[str, Any]) -> None:
+    with path.open("w") as stream:
+        json.dump(data, stream, allow_nan=False)
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -1,0 +1,174 @@
+"""What the values of a dataset look like: ranges, histograms, balance of labels, duplicates.
+
+Runs in a child in the background, because it looks at every value.
+"""
+
+from collections import Counter
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from ml.data.content import Array, Column, Content, Pictures, Texts
+from ml.data.schema import image_column
+from ml.data.target import classes_of
+
+MAX_COLUMNS = 500
+BINS = 20
+TOP = 20
+SHOWN_CHARACTERS = 80
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd and irregular: mixes the columns of a row
+
+Facts = dict[str, Any]
+
+
+def describe_content(content: Content, target: str | None) -> Facts:
+    """`rows`, `duplicates`, `columns` with their histograms, `labels` of a categorical target."""
+    if isinstance(content, Pictures):
+        return _describe_pictures(content)
+    label = next((each for each in content.columns if each.name == target), None)
+    return {
+        "rows": len(content),
+        "duplicates": count_duplicates([_hashes(each) for each in content.columns]),
+        "columns": [describe_column(each) for each in content.columns[:MAX_COLUMNS]],
+        "columns_total": len(content.columns),
+        "labels": None if label is None or isinstance(content, Texts) else label_balance(label),
+    }
+
+
+def _describe_pictures(pictures: Pictures) -> Facts:
+    flat = pictures.pixels.reshape(len(pictures), -1)
+    brightness = flat.mean(axis=1, dtype=np.float64)
+    name = image_column(pictures)
+    image = _describe_numbers(brightness) | {"name": name, "type": "image", "nulls": 0}
+    return {
+        "rows": len(pictures),
+        "duplicates": len(pictures) - len({sha256(row.tobytes()).digest() for row in flat}),
+        "columns": [image, describe_column(pictures.labels)],
+        "columns_total": 2,
+        "labels": label_balance(pictures.labels),
+    }
+
+
+def describe_column(column: Column) -> Facts:
+    missing = column.missing
+    known = column.values[~missing]
+    if column.type == "string":
+        facts = _describe_texts(known)
+    elif column.type == "boolean":
+        facts = _top_values(Counter("true" if value else "false" for value in known))
+    else:
+        facts = _describe_numbers(known.astype(np.float64))
+    return {"name": column.name, "type": column.type, "nulls": int(missing.sum()), **facts}
+
+
+def _describe_numbers(known: Array) -> Facts:
+    if not len(known):
+        return {"distinct": 0}
+    with np.errstate(over="ignore", invalid="ignore"):  # told as null by _finite
+        mean, std, middle = known.mean(), known.std(), np.median(known)
+    return {
+        "distinct": len(np.unique(known)),
+        "min": float(known.min()),
+        "max": float(known.max()),
+        "mean": _finite(mean),
+        "std": _finite(std),
+        "median": _finite(middle),
+        "histogram": histogram(known),
+    }
+
+
+def histogram(known: Array) -> Facts:
+    """`counts` between `edges`: 20 bins of equal width; one a value where whole numbers are few."""
+    low, high = float(known.min()), float(known.max())
+    # Halves, for the difference of the largest and the smallest float64 overflows.
+    half = high / 2 - low / 2
+    if half == 0:
+        return {"counts": [len(known)], "edges": [low, high]}
+    if 2 * half < BINS and bool((known == np.rint(known)).all()):
+        bins = round(2 * half) + 1
+        places = (known - low).astype(np.int64)
+        edges = [low - 0.5 + number for number in range(bins + 1)]
+    else:
+        bins = BINS
+        places = np.minimum((known / 2 - low / 2) / half * bins, bins - 1).astype(np.int64)
+        edges = [low * (1 - n / bins) + high * (n / bins) for n in range(bins + 1)]
+    return {"counts": np.bincount(places, minlength=bins).tolist(), "edges": edges}
+
+
+def _describe_texts(known: Array) -> Facts:
+    lengths = np.fromiter((len(text) for text in known), np.int64, len(known))
+    words = np.fromiter((len(text.split()) for text in known), np.int64, len(known))
+    return {
+        **_top_values(Counter(known.tolist())),
+        "characters": _lengths(lengths),
+        "words": _lengths(words),
+    }
+
+
+def _lengths(lengths: Array) -> Facts | None:
+    if not len(lengths):
+        return None
+    return {
+        "min": int(lengths.min()),
+        "max": int(lengths.max()),
+        "mean": float(lengths.mean()),
+        "histogram": histogram(lengths.astype(np.float64)),
+    }
+
+
+def _top_values(counted: Counter[str]) -> Facts:
+    top = counted.most_common(TOP)
+    return {
+        "distinct": len(counted),
+        "top": [{"value": _short(value), "count": count} for value, count in top],
+        "others": counted.total() - sum(count for _, count in top),
+    }
+
+
+def label_balance(column: Column) -> list[Facts] | None:
+    """How often each class is there, the most frequent first; None for a quantity."""
+    known = column.values[~column.missing]
+    if not len(known) or classes_of(column) is None:
+        return None
+    if column.type == "boolean":
+        known = np.array(["false", "true"], dtype=object)[known.astype(np.int64)]
+    return [
+        {"label": _label(label), "count": count, "share": count / len(known)}
+        for label, count in Counter(known.tolist()).most_common()
+    ]
+
+
+def _label(label: Any) -> str:
+    return _short(str(int(label)) if isinstance(label, float) else str(label))
+
+
+def count_duplicates(columns: list[Array]) -> int:
+    """Rows that are equal to one before them, told by 64-bit hashes of their values."""
+    mixed = np.zeros(len(columns[0]), np.uint64)
+    with np.errstate(over="ignore"):
+        for values in columns:
+            mixed = (mixed ^ values) * _MIX
+            mixed ^= mixed >> np.uint64(29)
+    return len(mixed) - len(np.unique(mixed))
+
+
+def _hashes(column: Column) -> Array:
+    if column.values.dtype.kind == "O":
+        # Equal texts have equal hashes within one process, which is all that is asked.
+        hashes = np.fromiter((hash(value) for value in column.values), np.int64, len(column.values))
+        return hashes.view(np.uint64)
+    if column.values.dtype.kind != "f":
+        return column.values.astype(np.int64).view(np.uint64)
+    numbers = column.values + 0.0  # -0.0 becomes 0.0
+    numbers[np.isnan(numbers)] = np.nan  # one NaN for all
+    return numbers.view(np.uint64)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+
+
+def _finite(value: Any) -> float | None:
+    """The mean of very large numbers may overflow; JSON knows no infinity."""
+    return float(value) if np.isfinite(value) else None

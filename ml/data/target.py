@@ -1,0 +1,62 @@
+"""Which column is learned: the rule for the target, and the classes it has."""
+
+import difflib
+
+import numpy as np
+
+from ml.data.content import Column, DataError, Rows
+
+TARGET_NAMES = ("label", "target", "class", "y")
+MAX_CLASSES = 1_000
+MAX_WHOLE_CLASSES = 100
+FEW = 20
+
+
+def choose_target(rows: Rows, wanted: str | None) -> tuple[str, list[str]]:
+    """The column to learn and what to warn of: the one named; else a usual name; else the last."""
+    names = [column.name for column in rows.columns]
+    if wanted:
+        return _named(names, wanted), []
+    if rows.target is not None:
+        return rows.target, []
+    lowered = {name.lower(): name for name in reversed(names)}
+    for usual in TARGET_NAMES:
+        if usual in lowered:
+            return lowered[usual], []
+    warning = (
+        f"No column is called {', '.join(TARGET_NAMES[:-1])} or {TARGET_NAMES[-1]},"
+        f" so the last one, {names[-1]!r}, is taken as the target; name another if that is wrong."
+    )
+    return names[-1], [warning]
+
+
+def _named(names: list[str], wanted: str) -> str:
+    if wanted in names:
+        return wanted
+    close = difflib.get_close_matches(wanted, names, n=1)
+    listed = ", ".join(repr(name) for name in names[:10]) + (", …" if len(names) > 10 else "")
+    mend = f"Did you mean {close[0]!r}?" if close else f"The columns are {listed}."
+    raise DataError(
+        f"There is no column {wanted[:100]!r} to be the target. {mend}",
+        column=wanted[:100],
+        code="unknown_target",
+    )
+
+
+def classes_of(column: Column) -> list[str] | list[int] | None:
+    """The classes of a categorical target in order; None where it is a quantity.
+
+    Text and truth values are classes. Whole numbers are, if there are few of them:
+    up to 20, or up to 100 when each is there ten times on average.
+    """
+    known = column.values[~column.missing]
+    if column.type == "boolean":
+        return [("false", "true")[int(value)] for value in np.unique(known)]
+    if column.type == "string":
+        texts = sorted(set(known))
+        return texts if len(texts) <= MAX_CLASSES else None
+    if column.type == "number" or not len(known):
+        return None
+    whole = np.unique(known)
+    is_few = len(whole) <= FEW or len(whole) <= min(MAX_WHOLE_CLASSES, len(known) // 10)
+    return [int(value) for value in whole] if is_few else None

@@ -1,0 +1,128 @@
+"""What one-shot children can do, by name, and how their errors are told.
+
+A verb takes the payload and returns JSON. Its imports are inside it, so that each child
+loads only what it needs.
+"""
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Payload = dict[str, Any]
+Answer = dict[str, Any]
+
+
+def run_verb(verb: str, payload: Payload) -> Answer:
+    """Never raises for a bad file; anything unforeseen ends the child with a traceback."""
+    from ml.data.content import DataError
+
+    if verb not in VERBS:
+        return _refusal("unknown_verb", f"There is no verb {verb!r}; there are {', '.join(VERBS)}.")
+    try:
+        return {"ok": True, "result": VERBS[verb](payload)}
+    except DataError as error:
+        return _refusal(error.code, error.message, error.row, error.column, error.byte)
+    except MemoryError:
+        return _refusal(
+            "out_of_memory",
+            "Reading the file takes more memory than one file may use;"
+            " split it, or save its numbers as NPZ.",
+        )
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _refusal("disk_full", "The disk is full.")
+
+
+def _refusal(
+    code: str,
+    message: str,
+    row: int | None = None,
+    column: str | None = None,
+    byte: int | None = None,
+) -> Answer:
+    error = {"code": code, "message": message, "row": row, "column": column, "byte": byte}
+    return {"ok": False, "error": error}
+
+
+def import_dataset(payload: Payload) -> Any:
+    from ml.data import importer
+
+    return importer.import_dataset(
+        Path(payload["folder"]), payload["file"], payload.get("format"), payload.get("target")
+    )
+
+
+def preview(payload: Payload) -> Any:
+    from ml.data.loader import read_version, read_version_schema
+    from ml.data.preview import preview_rows
+
+    folder = Path(payload["folder"])
+    schema = read_version_schema(folder)
+    content = read_version(folder, schema)
+    return preview_rows(content, payload["offset"], payload["limit"])
+
+
+def statistics(payload: Payload) -> Any:
+    from ml.data.loader import read_version, read_version_schema
+    from ml.data.statistics import describe_content
+
+    folder = Path(payload["folder"])
+    schema = read_version_schema(folder)
+    return describe_content(read_version(folder, schema), schema["target"])
+
+
+def builtin_dataset(payload: Payload) -> Any:
+    from ml.data import builtin
+
+    return builtin.builtin_dataset(payload["name"], Path(payload["folder"]))
+
+
+def builtin_datasets(payload: Payload) -> Any:
+    """Several in one child: scikit-learn takes longer to import than to write them all."""
+    from ml.data import builtin
+
+    descriptions = {each["name"]: each["description"] for each in builtin.list_builtins()}
+    return {
+        name: {
+            "schema": builtin.builtin_dataset(name, Path(folder)),
+            "description": descriptions[name],
+        }
+        for name, folder in payload["folders"].items()
+    }
+
+
+def list_builtins(payload: Payload) -> Any:
+    from ml.data import builtin
+
+    return builtin.list_builtins()
+
+
+def describe_torch(payload: Payload) -> Any:
+    """Which torch is installed here, and which GPUs it can use."""
+    import warnings
+
+    import torch
+
+    with warnings.catch_warnings(record=True) as told:  # torch says there why it sees none
+        warnings.simplefilter("always")
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return {
+        "version": torch.__version__,
+        "cuda": torch.version.cuda and f"CUDA {torch.version.cuda}",
+        "hip": torch.version.hip and f"ROCm {torch.version.hip}",
+        "devices": [torch.cuda.get_device_name(index) for index in range(count)],
+        "reason": " ".join(str(each.message).split(" (Triggered")[0] for each in told),
+    }
+
+
+VERBS: dict[str, Callable[[Payload], Any]] = {
+    "import_dataset": import_dataset,
+    "preview": preview,
+    "statistics": statistics,
+    "builtin_dataset": builtin_dataset,
+    "builtin_datasets": builtin_datasets,
+    "list_builtins": list_builtins,
+    "torch": describe_torch,
+}

@@ -1,0 +1,178 @@
+"""The trainer's edge: `python -m ml.train RUN_DIR`. Every way to end becomes files and a code.
+
+It owns the run's lock, either its own (started by hand) or the launcher's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ml.config import ConfigError, NetworkConfig, parse_config
+from ml.exits import EXIT_CODES, SENTENCES
+from ml.launch import LOCK_VARIABLE
+from ml.rundir import Journal, LockHeld, RunDir, read_json, write_json
+from ml.train.errors import Cancelled, LostLease, Paused, TrainingFailed, explain
+from ml.train.loop import Training
+from ml.train.prepare import prepare
+from ml.train.steps import available_cpus, choose_device, make_deterministic
+
+
+class Trainer:
+    """One attempt: from config.json to result.json."""
+
+    def __init__(self, run: RunDir, attempt: int, journal: Journal) -> None:
+        self.run = run
+        self.attempt = attempt
+        self.journal = journal
+        self.training: Training | None = None
+        self.began = time.monotonic()
+
+    def attempt_it(self) -> int:
+        """Train, tell how it ended, and return the exit code."""
+        try:
+            metrics = self._train()
+        except Paused:
+            progress = self._started().progress
+            self.journal.write("paused", epoch=progress.epoch, step=progress.step)
+            return self._end("paused", self._last_metrics())
+        except Cancelled:
+            return self._end("cancelled", self._last_metrics())
+        except LostLease as lost:
+            print(f"{SENTENCES['lost_lease']} ({lost})", file=sys.stderr)  # noqa: T201
+            return EXIT_CODES["lost_lease"]
+        # The edge: whatever it is, the session must learn how it ended.
+        except Exception as error:  # noqa: BLE001
+            traceback.print_exc()
+            return self._fail(explain(error))
+        epochs = self._started().progress.epoch
+        self.journal.write("completed", epochs=epochs, metrics=metrics)
+        return self._end("completed", metrics, model="model")
+
+    def _train(self) -> dict[str, Any]:
+        config = self._read_config()
+        make_deterministic()
+        device = choose_device(config.device)
+        self.journal.write("environment", **describe_environment(device))
+        data = prepare(config, self.run.path)
+        for warning in data.warnings:
+            self.journal.write("warning", message=warning)
+        self._log(f"{data.task} with {data.network['architecture']}, loss {data.loss_function}")
+        rows = f"{len(data.train_rows)} rows to learn from"
+        self._log(f"{rows}, {len(data.validation_rows)} held back for validation")
+        self.training = Training(self.run, self.attempt, config, data, device, self.journal)
+        return self.training.train()
+
+    def _read_config(self) -> NetworkConfig:
+        try:
+            found = read_json(self.run.config_path)
+            if found is None:
+                raise TrainingFailed("spec_error", f"There is no {self.run.config_path}.")
+            return parse_config(found)
+        except ConfigError as error:
+            raise TrainingFailed("spec_error", f"config.json: {error}") from error
+        except ValueError as error:
+            raise TrainingFailed("spec_error", str(error)) from error
+
+    def _fail(self, failure: TrainingFailed) -> int:
+        error = {"code": failure.code, "message": failure.message}
+        try:
+            self.journal.write("failed", **error)
+            self._end("failed", self._last_metrics(), error=error)
+        except OSError:  # the disk is too full even to say so: the exit code still does
+            traceback.print_exc()
+        return EXIT_CODES[failure.code]
+
+    def _end(
+        self,
+        status: str,
+        metrics: dict[str, Any],
+        *,
+        model: str | None = None,
+        error: dict[str, str] | None = None,
+    ) -> int:
+        training = self.training
+        seconds = training.elapsed() if training else time.monotonic() - self.began
+        result = {
+            "status": status,
+            "attempt": self.attempt,
+            "epochs": training.progress.epoch if training else 0,
+            "metrics": metrics,
+            "model": model,
+            "duration_seconds": round(seconds, 3),
+            "energy_joules": None,
+            "error": error,
+        }
+        write_json(self.run.result_path, result)
+        return 0
+
+    def _started(self) -> Training:
+        if self.training is None:
+            raise RuntimeError("nothing was trained")
+        return self.training
+
+    def _last_metrics(self) -> dict[str, Any]:
+        history = self.training.progress.history if self.training else []
+        if not history:
+            return {}
+        return {
+            name: value
+            for name, value in history[-1].items()
+            if name not in ("epoch", "extra") and value is not None
+        }
+
+    def _log(self, message: str) -> None:
+        self.journal.write("log", level="info", message=message)
+
+
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    packages = ("numpy", "safetensors", "pyarrow")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "device": str(device),
+        "device_name": name,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "ml_version": importlib.metadata.version("mlserver-django"),
+        "packages": {package: importlib.metadata.version(package) for package in packages},
+        "cpu_count": available_cpus(),
+        "pid": os.getpid(),
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m ml.train", description=__doc__)
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--attempt", type=int, help="default: the next number")
+    options = parser.parse_args(arguments)
+    run = RunDir(options.run_dir.resolve())
+    if not run.path.is_dir():
+        parser.error(f"there is no run directory {run.path}")
+    attempt: int = options.attempt or run.next_attempt()
+    inherited = os.environ.pop(LOCK_VARIABLE, None)
+    try:
+        lock = run.take_lock(attempt, int(inherited) if inherited else None)
+    except LockHeld:
+        print(f"{run.path}: {SENTENCES['already_running']}", file=sys.stderr)  # noqa: T201
+        return EXIT_CODES["already_running"]
+    try:
+        with Journal(run.journal_path(attempt), attempt) as journal:
+            return Trainer(run, attempt, journal).attempt_it()
+    except OSError as error:  # not even the journal could be written; the exit code still tells
+        traceback.print_exc()
+        return EXIT_CODES[explain(error).code]
+    finally:
+        os.close(lock)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

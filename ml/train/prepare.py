@@ -1,0 +1,302 @@
+"""From a dataset and a configuration to arrays a network can learn from.
+
+Statistics (means, categories, scales) come from the training part only, so that the
+validation part says something about rows never seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ml.config import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, DatasetReference, NetworkConfig
+from ml.data import DataError, Images, Table, load
+from ml.data.content import Column
+from ml.data.target import MAX_CLASSES, classes_of
+from ml.train import model
+from ml.train.errors import TrainingFailed
+
+MAX_CATEGORIES = 100
+VALIDATION_STREAM = 1
+"""Keeps the shuffle of the split apart from the shuffles of the epochs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    task: str
+    loss_function: str
+    network: dict[str, Any]
+    """What model.build() takes; becomes the exported config.json."""
+    preprocess: dict[str, Any]
+    """What model.encode() and model.decode() take; becomes the exported preprocess.json."""
+    inputs: np.ndarray
+    targets: np.ndarray
+    """Class numbers (int64) or standardised numbers (float32)."""
+    train_rows: np.ndarray
+    validation_rows: np.ndarray
+    warnings: list[str]
+
+
+def prepare(config: NetworkConfig, folder: Path) -> Prepared:
+    """Raises TrainingFailed with data_error or spec_error; relative paths start at `folder`."""
+    data = _load(config, folder)
+    target, target_name = _target_of(data)
+    task = decide_task(config, target)
+    if task == "classification":
+        targets, classes = encode_classes(target)
+    else:
+        targets, classes = encode_numbers(target), None
+    loss_function = decide_loss(config, task, len(classes or []))
+    train_rows, validation_rows = split_rows(
+        targets, config.validation_split, config.seed, stratify=classes is not None
+    )
+    warnings: list[str] = []
+    if isinstance(data, Images):
+        preprocess, inputs = _prepare_images(data, train_rows)
+    else:
+        preprocess, inputs = _prepare_table(data, train_rows, warnings)
+    preprocess |= {"target": target_name, "classes": classes}
+    if classes is None:
+        targets, scale = _standardise(targets, train_rows)
+        preprocess |= scale
+    is_single = task == "regression" or loss_function == "bce"
+    return Prepared(
+        task=task,
+        loss_function=loss_function,
+        network={
+            "task": task,
+            "loss_function": loss_function,
+            "output_size": 1 if is_single else len(classes or []),
+            **_layers(config, inputs, is_image=isinstance(data, Images)),
+        },
+        preprocess=preprocess,
+        inputs=inputs,
+        targets=targets,
+        train_rows=train_rows,
+        validation_rows=validation_rows,
+        warnings=warnings,
+    )
+
+
+def _load(config: NetworkConfig, folder: Path) -> Table | Images:
+    reference = config.dataset
+    if not isinstance(reference, DatasetReference):
+        raise TrainingFailed(
+            "spec_error", f"dataset must say where it lies ({{'path': …}}), got {reference!r}"
+        )
+    try:
+        return load(folder / reference.path, config.target or reference.target)
+    except DataError as error:
+        raise TrainingFailed("data_error", str(error)) from error
+
+
+def _target_of(data: Table | Images) -> tuple[np.ndarray, str | None]:
+    if isinstance(data, Images):
+        target, name = data.labels, "label"
+    elif data.target is None:
+        raise TrainingFailed("data_error", "The dataset has no column to learn: name a target.")
+    else:
+        target, name = data.target, data.target_name or "target"
+    empty = np.flatnonzero(_is_empty(target))
+    if len(empty):
+        raise TrainingFailed(
+            "data_error",
+            f"The target {name!r} is empty or infinite in row {empty[0] + 1}"
+            f"{_and_more(len(empty) - 1)}: fill or remove what has no target.",
+        )
+    if len(target) < 2:
+        raise TrainingFailed("data_error", f"{len(target)} rows are too few to learn from.")
+    return target, name
+
+
+def decide_task(config: NetworkConfig, target: np.ndarray) -> str:
+    """The task named, else the one the loss needs, else what the dataset's page says it is."""
+    if config.task != "auto":
+        return config.task
+    if config.loss_function in CLASSIFICATION_LOSSES:
+        return "classification"
+    if config.loss_function in REGRESSION_LOSSES:
+        return "regression"
+    if target.dtype.kind not in "iuf":
+        return "classification"
+    column = Column("", "number" if target.dtype.kind == "f" else "integer", target)
+    return "regression" if classes_of(column) is None else "classification"
+
+
+def decide_loss(config: NetworkConfig, task: str, class_count: int) -> str:
+    name = config.loss_function
+    if name == "auto":
+        return "cross_entropy" if task == "classification" else "mse"
+    if name == "bce" and class_count != 2:
+        raise TrainingFailed(
+            "spec_error", f"loss_function bce needs two classes; the target has {class_count}."
+        )
+    return name
+
+
+def encode_classes(target: np.ndarray) -> tuple[np.ndarray, list[Any]]:
+    """Class numbers (int64), and the classes in their order."""
+    labels = [_plain(value) for value in target.tolist()]
+    classes = sorted(set(labels), key=lambda label: (isinstance(label, str), label))
+    if len(classes) < 2:
+        sentence = f"The target has one class only ({classes[0]!r}): there is nothing to tell."
+        raise TrainingFailed("data_error", sentence)
+    if len(classes) > MAX_CLASSES:
+        raise TrainingFailed(
+            "data_error",
+            f"The target has {len(classes)} different values; at most {MAX_CLASSES} can be "
+            "classes. Choose task regression, or another target.",
+        )
+    places = {label: place for place, label in enumerate(classes)}
+    return np.array([places[label] for label in labels], np.int64), classes
+
+
+def encode_numbers(target: np.ndarray) -> np.ndarray:
+    try:
+        return target.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        sentence = f"The target must hold numbers for a regression: {error}"
+        raise TrainingFailed("data_error", sentence) from error
+
+
+def split_rows(
+    targets: np.ndarray, share: float, seed: int, *, stratify: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers for training and validation; each class keeps a row to learn from."""
+    random = np.random.default_rng([VALIDATION_STREAM, seed])
+    groups = [np.flatnonzero(targets == value) for value in np.unique(targets)]
+    if not stratify:
+        groups = [np.arange(len(targets))]
+    held_back = []
+    for group in groups:
+        count = min(round(len(group) * share), len(group) - 1)
+        held_back.append(random.permutation(group)[:count])
+    validation = np.sort(np.concatenate(held_back))
+    return np.setdiff1d(np.arange(len(targets)), validation), validation
+
+
+def _prepare_images(data: Images, train_rows: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
+    pixels = data.pixels
+    if pixels.dtype.kind == "f":
+        broken = np.flatnonzero(~np.isfinite(pixels).all(axis=(1, 2, 3)))
+        if len(broken):
+            sentence = f"Image {broken[0] + 1} holds NaN or infinite pixels"
+            raise TrainingFailed("data_error", f"{sentence}{_and_more(len(broken) - 1)}.")
+    mean, std = _image_scale(pixels, train_rows)
+    preprocess = {
+        "kind": "image",
+        "image_shape": list(pixels.shape[1:]),
+        "mean": mean.tolist(),
+        "std": np.where(std > 0, std, 1.0).tolist(),
+    }
+    return preprocess, model.encode_images(preprocess, pixels)
+
+
+def _image_scale(pixels: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each channel, in parts: float64 copies of all would be eight-fold."""
+    count, total, squares = 0, np.zeros(pixels.shape[3]), np.zeros(pixels.shape[3])
+    for start in range(0, len(rows), 1024):
+        part = pixels[rows[start : start + 1024]].astype(np.float64)
+        count += part[..., 0].size
+        total += part.sum(axis=(0, 1, 2))
+        squares += (part**2).sum(axis=(0, 1, 2))
+    mean = total / count
+    return mean, np.sqrt(np.maximum(squares / count - mean**2, 0))
+
+
+def _prepare_table(
+    data: Table, train_rows: np.ndarray, warnings: list[str]
+) -> tuple[dict[str, Any], np.ndarray]:
+    if not data.features:
+        raise TrainingFailed("data_error", "The dataset has no column besides the target.")
+    encodings = {
+        name: _encoding(name, values, train_rows, warnings)
+        for name, values in data.features.items()
+    }
+    preprocess = {"kind": "table", "columns": list(data.features), "encodings": encodings}
+    return preprocess, model.encode_table(preprocess, data.features)
+
+
+def _encoding(
+    name: str, values: np.ndarray, train_rows: np.ndarray, warnings: list[str]
+) -> dict[str, Any]:
+    is_number = values.dtype.kind in "biuf"
+    if empty := int(_is_empty(values).sum()):
+        instead = "the mean of the column" if is_number else "no category"
+        rows = "1 row" if empty == 1 else f"{empty} rows"
+        warnings.append(f"Column {name!r} is empty or infinite in {rows}; {instead} is used.")
+    known = values[train_rows]
+    return _number_encoding(name, known) if is_number else _category_encoding(name, known)
+
+
+def _number_encoding(name: str, values: np.ndarray) -> dict[str, Any]:
+    numbers = values.astype(np.float64)
+    numbers = numbers[np.isfinite(numbers)]
+    if not len(numbers):
+        raise TrainingFailed(
+            "data_error", f"Column {name!r} has no values to learn from: remove it."
+        )
+    std = float(numbers.std())
+    return {"kind": "number", "mean": float(numbers.mean()), "std": std if std > 0 else 1.0}
+
+
+def _category_encoding(name: str, values: np.ndarray) -> dict[str, Any]:
+    categories = sorted({str(value) for value in values[~_is_empty(values)]})
+    if not categories:
+        raise TrainingFailed(
+            "data_error", f"Column {name!r} has no values to learn from: remove it."
+        )
+    if len(categories) > MAX_CATEGORIES:
+        raise TrainingFailed(
+            "data_error",
+            f"Column {name!r} has {len(categories)} different texts; at most {MAX_CATEGORIES} "
+            "can be categories. Remove the column, or group its values.",
+        )
+    return {"kind": "category", "categories": categories}
+
+
+def _standardise(
+    targets: np.ndarray, train_rows: np.ndarray
+) -> tuple[np.ndarray, dict[str, float]]:
+    mean, std = float(targets[train_rows].mean()), float(targets[train_rows].std())
+    std = std if std > 0 else 1.0
+    scaled = ((targets - mean) / std).astype(np.float32)
+    return scaled, {"target_mean": mean, "target_std": std}
+
+
+def _layers(config: NetworkConfig, inputs: np.ndarray, *, is_image: bool) -> dict[str, Any]:
+    architecture = config.architecture
+    if architecture == "auto":
+        architecture = "cnn" if is_image else "mlp"
+    if architecture == "cnn" and not is_image:
+        sentence = "architecture cnn needs images; choose mlp or auto for a table."
+        raise TrainingFailed("spec_error", sentence)
+    height, width, channels = inputs.shape[1:] if is_image else (0, 0, 0)
+    return {
+        "architecture": architecture,
+        "input_shape": [channels, height, width] if is_image else [inputs.shape[1]],
+        "hidden_sizes": list(config.hidden_sizes),
+        "channels": list(config.channels) if architecture == "cnn" else [],
+        "dropout": config.dropout,
+    }
+
+
+def _is_empty(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "f":
+        empty: np.ndarray = ~np.isfinite(values)
+        return empty
+    if values.dtype.kind != "O":
+        return np.zeros(len(values), bool)
+    return np.array([cell is None for cell in values.tolist()], bool)
+
+
+def _plain(value: Any) -> Any:
+    """1.0 and 1 are the same class; it is shown as 1."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _and_more(count: int) -> str:
+    return f" (and {count} more)" if count else ""

@@ -1,0 +1,1 @@
+"""The wiring of the application: settings, urls, ASGI, checks, and how every API answers."""

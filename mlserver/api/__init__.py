@@ -1,0 +1,1 @@
+"""How every API answers: errors, JSON, paging, roles, routes. Below every app; knows none."""

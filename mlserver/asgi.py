@@ -1,0 +1,21 @@
+"""The ASGI application that uvicorn serves."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mlserver.settings")
+django_application = get_asgi_application()
+
+from django.conf import settings  # noqa: E402
+
+# The addresses are read now: code that cannot be imported must fail the start, not every request.
+from mlserver import urls  # noqa: E402, F401
+from mlserver.bodies import LimitedBodies  # noqa: E402  (reads the settings)
+
+# Under ASGI every request has a thread of its own: a connection that outlived it would never be
+# used again, and a hundred of them are all that PostgreSQL gives.
+for database in settings.DATABASES.values():
+    database["CONN_MAX_AGE"] = 0
+
+application = LimitedBodies(django_application)

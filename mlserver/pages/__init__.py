@@ -1,0 +1,1 @@
+"""What every page shares; stands beside mlserver.api, below the apps, and knows none of them."""

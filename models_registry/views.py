@@ -1,0 +1,159 @@
+"""The pages of models: the list, and one model with its versions, files and origin."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from django.contrib import messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+
+from mlserver.api.permissions import OPERATOR, may_change
+from mlserver.lib.errors import NotFound
+from mlserver.lib.trash import Entry
+from mlserver.pages.commands import curl
+from mlserver.pages.doors import page, person
+from mlserver.pages.paging import list_rows
+from models_registry import removal, services
+from models_registry.access import can_change
+from models_registry.cards import render_card
+from models_registry.metrics import compare_metrics
+from models_registry.models import ModelVersion, RegisteredModel
+
+
+@page()
+def list_page(request: HttpRequest) -> HttpResponse:
+    search = request.GET.get("q", "").strip()
+    context = {
+        "search": search,
+        "listing": list_rows(request, _search(search)),
+        "deleted": [
+            entry for entry in removal.list_deleted() if may_change(person(request), entry.owner_id)
+        ],
+        "command": curl(request, "/api/v1/models/"),
+    }
+    return render(request, "models/list.html", context)
+
+
+def _search(text: str) -> QuerySet[RegisteredModel]:
+    rows = RegisteredModel.objects.select_related("owner").prefetch_related(
+        "versions", "aliases__version"
+    )
+    return rows.filter(name__icontains=text) if text else rows
+
+
+@page()
+def model_page(request: HttpRequest, name: str) -> HttpResponse:
+    model = _find(name)
+    version = _version(model, request.GET.get("v", ""))
+    download = f"/api/v1/models/{model.name}/versions/{version.number}/download"
+    context = {
+        "model": model,
+        "version": version,
+        "versions": model.versions.prefetch_related("aliases").order_by("-number"),
+        "metrics": compare_metrics(version, _previous(version)),
+        "previous_version": _previous(version),
+        "aliases": model.aliases.select_related("version__model"),
+        "card": render_card(version.card) if version.card else "",
+        "can_change": can_change(person(request), model),
+        "download": download,
+        "snippet": _snippet(model, version),
+        "command": curl(request, download, options=f"-o {model.name}-v{version.number}.zip"),
+    }
+    return render(request, "models/detail.html", context)
+
+
+def _find(name: str) -> RegisteredModel:
+    model = RegisteredModel.objects.select_related("owner").filter(name=name).first()
+    if model is None:
+        raise NotFound(f"There is no model {name[:100]}.")
+    return model
+
+
+def _version(model: RegisteredModel, number: str) -> ModelVersion:
+    rows = model.versions.order_by("-number")
+    if number.isdecimal() and len(number) < 10:
+        rows = rows.filter(number=int(number))
+    version = rows.first()
+    if version is None:
+        raise NotFound(f"{model.name} has no version {number[:20] or 'yet'}.")
+    return version
+
+
+def _previous(version: ModelVersion) -> ModelVersion | None:
+    older = version.model.versions.filter(number__lt=version.number)
+    return older.order_by("-number").first()
+
+
+def _snippet(model: RegisteredModel, version: ModelVersion) -> str:
+    folder = f"{model.name}-v{version.number}"
+    return (
+        f"# unzip {folder}.zip && cd {folder}\n"
+        "# needs torch, safetensors and numpy; nothing of this server\n"
+        "import model\n\n"
+        'network, preprocess = model.load(".")\n'
+        'answers = model.predict(".", rows)  # rows: what the dataset holds, without its target'
+    )
+
+
+@page("POST", role=OPERATOR)
+def delete(request: HttpRequest, name: str) -> HttpResponse:
+    entry = removal.delete_model(_find(name), person(request))
+    messages.success(request, _thrown_away(entry))
+    return redirect("models-page")
+
+
+@page("POST", role=OPERATOR)
+def delete_version(request: HttpRequest, name: str, number: int) -> HttpResponse:
+    model = _find(name)
+    entry = removal.delete_version(_version(model, str(number)), person(request))
+    messages.success(request, _thrown_away(entry))
+    # A model without versions has no page of its own.
+    return redirect("model-page", name) if model.versions.exists() else redirect("models-page")
+
+
+def _thrown_away(entry: Entry) -> str:
+    until = f"{entry.kept_until:%d %b %Y}"
+    return f"{entry.label} lies in the trash until {until}; it can be restored."
+
+
+@page("POST", role=OPERATOR)
+def restore(request: HttpRequest, name: str) -> HttpResponse:
+    model = removal.restore_model(
+        name,
+        person(request),
+        new_name=request.POST.get("name", "").strip(),
+        entry_id=request.POST.get("entry"),
+    )
+    messages.success(request, f"{model.name} is back.")
+    return redirect("model-page", model.name)
+
+
+@page("POST", role=OPERATOR)
+def write_card(request: HttpRequest, name: str, number: int) -> HttpResponse:
+    version = _version(_find(name), str(number))
+    card = request.POST.get("card", "").replace("\r\n", "\n")
+    services.set_card(version, card, person(request))
+    messages.success(request, "The card is saved.")
+    return _back(version)
+
+
+@page("POST", role=OPERATOR)
+def set_alias(request: HttpRequest, name: str, number: int) -> HttpResponse:
+    version = _version(_find(name), str(number))
+    alias = request.POST.get("alias", "").strip().removeprefix("@")
+    services.set_alias(version.model, alias, version, person(request))
+    messages.success(request, f"@{alias} points at {version}.")
+    return _back(version)
+
+
+@page("POST", role=OPERATOR)
+def delete_alias(request: HttpRequest, name: str, alias: str) -> HttpResponse:
+    services.delete_alias(_find(name), alias, person(request))
+    messages.success(request, f"@{alias} is removed.")
+    return redirect("model-page", name)
+
+
+def _back(version: ModelVersion) -> HttpResponse:
+    return redirect(f"/models/{quote(version.model.name)}/?v={version.number}")

@@ -1,0 +1,208 @@
+"""REST: health (open to everyone) and what the machine is doing."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.http import HttpResponse
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema, inline_serializer
+from rest_framework import serializers
+from rest_framework.permissions import AllowAny
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from mlserver.api.json import JSONRenderer
+from mlserver.lib.errors import FieldError, Invalid
+from monitoring.effective import describe_config
+from monitoring.health import check_health, check_readiness
+from monitoring.prometheus import CONTENT_TYPE, describe_metrics, render_metrics
+from monitoring.serializers import (
+    ConfigSerializer,
+    GpusSerializer,
+    HealthSerializer,
+    HistorySerializer,
+    MetricsSerializer,
+    ProcessesSerializer,
+    ReadinessSerializer,
+    SystemInfoSerializer,
+)
+from monitoring.series import DEFAULT_METRICS, MOST_METRICS, RANGES, read_history
+from monitoring.services import describe_now, describe_processes, latest_processes
+
+
+class OpenView(APIView):
+    """Needs no key, and so looks at none: a probe is no attempt to come in."""
+
+    authentication_classes = []
+    permission_classes = [AllowAny]
+
+
+class HealthView(OpenView):
+    @extend_schema(summary="How the server is", responses=HealthSerializer, auth=[])
+    def get(self, request: Request) -> Response:
+        return _fresh(check_health())
+
+
+class LiveView(OpenView):
+    @extend_schema(
+        summary="Whether this process answers",
+        responses=inline_serializer("Live", {"status": serializers.CharField()}),
+        auth=[],
+    )
+    def get(self, request: Request) -> Response:
+        return _fresh({"status": "live"})
+
+
+class ReadyView(OpenView):
+    @extend_schema(
+        summary="Whether work may be sent here",
+        responses={200: ReadinessSerializer, 503: ReadinessSerializer},
+        auth=[],
+    )
+    def get(self, request: Request) -> Response:
+        readiness = check_readiness()
+        if readiness["ready"]:
+            return _fresh(readiness)
+        response = _fresh(readiness, 503)
+        response["Retry-After"] = "15"  # the next canary
+        return response
+
+
+class SystemInfoView(APIView):
+    @extend_schema(
+        summary="CPU, memory, disk, network and GPUs now",
+        description="A reading that could not be taken is null; `reasons` says why.",
+        responses=SystemInfoSerializer,
+    )
+    def get(self, request: Request) -> Response:
+        return _fresh(describe_now())
+
+
+class GpusView(APIView):
+    @extend_schema(
+        summary="The GPUs now",
+        description="MIG instances follow their GPU and name it in `parent_uuid`.",
+        responses=GpusSerializer,
+    )
+    def get(self, request: Request) -> Response:
+        now = describe_now()
+        return _fresh({"results": now["gpus"], "reason": now["gpu_reason"]})
+
+
+class ProcessesView(APIView):
+    @extend_schema(
+        summary="Who uses the machine: GPU processes, trainings, the server itself",
+        responses=ProcessesSerializer,
+    )
+    def get(self, request: Request) -> Response:
+        return _fresh(describe_processes(latest_processes()))
+
+
+class HistoryView(APIView):
+    @extend_schema(
+        summary="Readings over time",
+        description=(
+            "Buckets with mean, minimum and maximum; the finest that the range allows. "
+            "A gap is null. Names are those of the host (`cpu_percent`, …) or "
+            "`gpu.<uuid>.busy_percent`; an unknown one is answered with the list."
+        ),
+        parameters=[
+            OpenApiParameter("range", enum=list(RANGES), description="up to now (5m)"),
+            OpenApiParameter("start", OpenApiTypes.DATETIME, description="instead of range"),
+            OpenApiParameter("end", OpenApiTypes.DATETIME, description="with start (now)"),
+            OpenApiParameter("metrics", description="names, separated by commas"),
+            OpenApiParameter("host", description="machine (the one that was read last)"),
+        ],
+        responses=HistorySerializer,
+    )
+    def get(self, request: Request) -> Response:
+        return _fresh(query_history(request.query_params))
+
+
+def query_history(query: Any) -> dict[str, Any]:
+    """The answer to ?range=&metrics= or ?start=&end=&metrics=; raises Invalid."""
+    names = [name.strip() for name in query.get("metrics", "").split(",") if name.strip()]
+    if len(names) > MOST_METRICS:
+        raise _refuse("metrics", f"may name at most {MOST_METRICS}, got {len(names)}", None)
+    end = _parse_time(query, "end") or timezone.now()
+    start = _parse_time(query, "start")
+    label = None if start else query.get("range", "5m")
+    if start is None:
+        if label not in RANGES:
+            raise _refuse("range", f"must be one of {', '.join(RANGES)}", label)
+        start = end - RANGES[label]
+    if start >= end:
+        raise _refuse("start", "must be before end", query.get("start"))
+    found = read_history(
+        dict.fromkeys(names or DEFAULT_METRICS), start, end, host=query.get("host", "")
+    )
+    return {"range": label, "start": start, "end": end, **found}
+
+
+def _parse_time(query: Any, field: str) -> datetime | None:
+    text = query.get(field, "")
+    if not text:
+        return None
+    try:
+        moment = parse_datetime(text.replace(" ", "+"))  # a plus that was not encoded
+    except ValueError:
+        moment = None
+    if moment is None:
+        raise _refuse(field, "must be a time such as 2026-01-06T10:30:00Z", text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.get_current_timezone())
+
+
+def _refuse(field: str, message: str, value: Any) -> Invalid:
+    error = FieldError(field=field, message=f"{field} {message}", value=value)
+    return Invalid(f"{field} {message}", errors=[error])
+
+
+class ConfigView(APIView):
+    @extend_schema(
+        operation_id="server_config",
+        summary="Recipes with their fields and ranges, and limits; for admins the settings",
+        responses=ConfigSerializer,
+    )
+    def get(self, request: Request) -> Response:
+        return Response(describe_config(request.user))
+
+
+class TextRenderer(BaseRenderer):
+    """Only a name for the negotiation: the view writes the text itself."""
+
+    media_type = "text/plain"
+    format = "txt"
+    charset = "utf-8"
+
+    def render(self, data: Any, *_: Any) -> bytes:
+        return str(data).encode()
+
+
+class MetricsView(APIView):
+    renderer_classes = [TextRenderer, JSONRenderer]
+
+    @extend_schema(
+        operation_id="metrics",
+        tags=["server"],
+        summary="For Prometheus; with Accept: application/json three numbers",
+        responses={
+            (200, "text/plain"): OpenApiTypes.STR,
+            (200, "application/json"): MetricsSerializer,
+        },
+    )
+    def get(self, request: Request) -> Response | HttpResponse:
+        if isinstance(request.accepted_renderer, JSONRenderer):
+            return _fresh(describe_metrics())
+        answer = HttpResponse(render_metrics(), content_type=CONTENT_TYPE)
+        answer["Cache-Control"] = "no-store"
+        return answer
+
+
+def _fresh(data: object, status: int = 200) -> Response:
+    return Response(data, status=status, headers={"Cache-Control": "no-store"})

@@ -1,0 +1,113 @@
+"""Is the server well? Says so from rows alone; no driver is asked in a web request."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import psutil
+from django.db import DatabaseError, InterfaceError
+from django.utils import timezone
+
+from jobs.models import Job
+from mlserver.version import VERSION
+from monitoring.models import ClusterHeartbeat, GpuSample, HostSample
+from monitoring.services import STALE, latest_sample, memory_percent
+
+SILENT = timedelta(seconds=60)
+OK, SILENT_WORD, UNREACHABLE, UNKNOWN = "ok", "silent", "unreachable", "unknown"
+CLUSTER_NAMES = {"queue": "default", "gpu_workers": "gpu"}
+MEGABYTE, GIGABYTE = 1e6, 1e9
+
+
+def check_health() -> dict[str, Any]:
+    """Always an answer, also when the database gives none."""
+    try:
+        services, sample = _check_services(), latest_sample()
+        return _report(services, sample, _count_activity())
+    except (DatabaseError, InterfaceError):
+        down = {"database": UNREACHABLE, "sampler": UNKNOWN, "api": OK}
+        services = {**down, **dict.fromkeys(CLUSTER_NAMES, UNKNOWN)}
+        return _report(services, None, {"active_sessions": None, "active_jobs": None})
+
+
+def check_readiness() -> dict[str, Any]:
+    """What must answer before work may be sent here: the database and both clusters."""
+    try:
+        services = {"database": OK, **_check_clusters()}
+    except (DatabaseError, InterfaceError):
+        services = {"database": UNREACHABLE, **dict.fromkeys(CLUSTER_NAMES, UNKNOWN)}
+    return {"ready": set(services.values()) == {OK}, "services": services}
+
+
+def _check_services() -> dict[str, str]:
+    newest = HostSample.objects.order_by("-id").values_list("timestamp", flat=True).first()
+    is_fresh = newest is not None and timezone.now() - newest <= SILENT
+    return {
+        "database": OK,
+        **_check_clusters(),
+        "sampler": OK if is_fresh else SILENT_WORD,
+        "api": OK,
+    }
+
+
+def _check_clusters() -> dict[str, str]:
+    seen = ClusterHeartbeat.objects.filter(seen_at__gt=timezone.now() - SILENT)
+    alive = set(seen.values_list("cluster", flat=True))
+    return {
+        service: OK if cluster in alive else SILENT_WORD
+        for service, cluster in CLUSTER_NAMES.items()
+    }
+
+
+def _count_activity() -> dict[str, int | None]:
+    return {
+        "active_sessions": Job.objects.filter(training_session__isnull=False).running().count(),
+        "active_jobs": Job.objects.active().count(),
+    }
+
+
+def _report(
+    services: dict[str, str], sample: HostSample | None, activity: dict[str, int | None]
+) -> dict[str, Any]:
+    if sample is not None and timezone.now() - sample.timestamp > STALE:
+        sample = None  # an old reading is no reading
+    return {
+        "status": judge(services, sample, is_training=bool(activity["active_sessions"])),
+        "version": VERSION,
+        "timestamp": timezone.now(),
+        "uptime_seconds": round(timezone.now().timestamp() - psutil.Process().create_time(), 1),
+        "services": services,
+        **_describe_gpus(
+            [gpu for gpu in sample.gpus.all() if not gpu.parent_uuid] if sample else []
+        ),
+        "memory_used_mb": _in(MEGABYTE, sample.memory_used_bytes if sample else None),
+        "memory_available_mb": _in(MEGABYTE, sample.memory_available_bytes if sample else None),
+        "cpu_usage_percent": sample.cpu_percent if sample else None,
+        **activity,
+    }
+
+
+def judge(services: dict[str, str], sample: HostSample | None, *, is_training: bool) -> str:
+    """`healthy`, `degraded` or `unhealthy`. A CPU that our own training keeps busy is well."""
+    memory = (memory_percent(sample) if sample else None) or 0
+    cpu = (sample.cpu_percent if sample else None) or 0
+    if set(services.values()) != {OK} or memory > 95:
+        return "unhealthy"
+    if memory > 90 or (cpu > 80 and not is_training):
+        return "degraded"
+    return "healthy"
+
+
+def _describe_gpus(gpus: list[GpuSample]) -> dict[str, Any]:
+    used = [gpu.memory_used_bytes for gpu in gpus if gpu.memory_used_bytes is not None]
+    return {
+        "gpu_available": bool(gpus),
+        "gpu_name": gpus[0].name if gpus else None,
+        "cuda_version": (gpus[0].cuda_version or None) if gpus else None,
+        "memory_allocated_gb": round(sum(used) / GIGABYTE, 2) if used else None,
+    }
+
+
+def _in(unit: float, size: int | None) -> float | None:
+    return None if size is None else round(size / unit, 1)

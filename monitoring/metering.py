@@ -1,0 +1,92 @@
+"""Counts requests and errors, for all web processes together.
+
+Each process counts in files of its own under METRICS_DIR; whoever is asked for /metrics adds
+all of them up. `serve` begins with an empty folder.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+from django.conf import settings
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.decorators import sync_and_async_middleware
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from mlserver.api.errors import CODES
+
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+GROUP = re.compile(r"\(\?P<(\w+)>(?:[^()]|\([^()]*\))*\)|<(?:\w+:)?(\w+)>")
+CLUTTER = re.compile(r"[\^$]|/\?|\\Z|\\")
+
+Answer = Callable[[HttpRequest], Any]
+
+_own = CollectorRegistry()  # never asked: the files are read instead
+requests = Counter(
+    "http_requests", "Requests answered.", ["method", "route", "status"], registry=_own
+)
+durations = Histogram(
+    "http_request_duration_seconds",
+    "Time until the answer, or until a stream began.",
+    ["method", "route"],
+    buckets=BUCKETS,
+    registry=_own,
+)
+errors = Counter(
+    "errors",
+    "Answers that were errors, by their stable word.",
+    ["error_type", "endpoint"],
+    registry=_own,
+)
+HELP = {
+    "http_requests": "Requests answered.",
+    "http_request_duration_seconds": "Time until the answer, or until a stream began.",
+    "errors": "Answers that were errors, by their stable word.",
+}
+
+
+@sync_and_async_middleware
+def count_requests(get_response: Answer) -> Answer:
+    if iscoroutinefunction(get_response):
+
+        async def answer_async(request: HttpRequest) -> HttpResponseBase:
+            started = time.perf_counter()
+            return _count(request, await get_response(request), started)
+
+        return answer_async
+
+    def answer(request: HttpRequest) -> HttpResponseBase:
+        started = time.perf_counter()
+        return _count(request, get_response(request), started)
+
+    return answer
+
+
+def _count(request: HttpRequest, response: HttpResponseBase, started: float) -> HttpResponseBase:
+    method = request.method if request.method in METHODS else "OTHER"
+    route, status = name_route(request), response.status_code
+    requests.labels(method, route, str(status)).inc()
+    durations.labels(method, route).observe(time.perf_counter() - started)
+    if status >= 400:
+        errors.labels(CODES.get(status, "error"), route).inc()
+    return response
+
+
+def name_route(request: HttpRequest) -> str:
+    """The pattern, never the address: every label value is kept for ever."""
+    if request.resolver_match is None:
+        return "static" if request.path.startswith(settings.STATIC_URL) else "unmatched"
+    route = GROUP.sub(lambda found: f"{{{found[1] or found[2]}}}", request.resolver_match.route)
+    return "/" + CLUTTER.sub("", route).lstrip("/")
+
+
+def forget_counts() -> None:
+    """Before the first web process starts: what ended processes counted is history."""
+    for path in settings.METRICS_DIR.glob("*.db"):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,25 @@
+"""What the queue calls."""
+
+from django.utils import timezone
+from django_q.tasks import async_task
+
+from monitoring import alerts, notices, services
+
+
+def canary(cluster: str) -> None:
+    """Prove that this cluster still takes work."""
+    services.record_heartbeat(cluster)
+
+
+def deliver_alert(delivery_id: int) -> None:
+    notices.deliver(delivery_id)
+
+
+def watch_alerts() -> None:
+    """Every minute: is the sampler silent, what has to be sent again, what is too old."""
+    now = timezone.now()
+    alerts.evaluate_silence(now)
+    for delivery_id in notices.list_due(now):
+        async_task("monitoring.tasks.deliver_alert", delivery_id, save=False)
+    alerts.prune_alerts(now)
+    notices.prune_deliveries(now)

@@ -1,0 +1,158 @@
+"""The New training form, made from `ml.config.describe()`; what is valid is decided there alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any
+
+from datasets.models import DatasetVersion
+from ml.config import describe
+from mlserver.lib.errors import FieldError
+
+RECIPE = "network"
+MAIN = ("epochs", "batch_size", "learning_rate", "optimizer", "architecture", "device")
+GIVEN = ("session", "recipe", "dataset", "target")  # drawn by hand or set by the server
+
+
+@dataclass
+class ConfigField:
+    """One input: how to draw it, what was typed, what is wrong with it."""
+
+    name: str
+    kind: str
+    help: str
+    default: Any
+    nullable: bool
+    choices: list[str] = field(default_factory=list)
+    typed: str = ""
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        return self.name.replace("_", " ").capitalize()
+
+    @property
+    def default_text(self) -> str:
+        return _text(self.default) or "none"
+
+    @property
+    def input_mode(self) -> str:
+        return {"integer": "numeric", "number": "decimal"}.get(self.kind, "text")
+
+
+class ConfigForm:
+    """What a person typed, as fields to draw and as a configuration to submit."""
+
+    def __init__(self, typed: Mapping[str, str]) -> None:
+        self.fields = {one.name: one for one in _describe() if one.name not in GIVEN}
+        for one in self.fields.values():
+            one.typed = typed.get(one.name, _text(one.default)).strip()
+        self.dataset = typed.get("dataset", "").strip()
+        self.target = typed.get("target", "").strip()
+        self.name = typed.get("name", "").strip()
+        self.priority = typed.get("priority", "0").strip()
+        self.errors: dict[str, list[str]] = {}
+
+    @property
+    def main(self) -> list[ConfigField]:
+        return [self.fields[name] for name in MAIN]
+
+    @property
+    def advanced(self) -> list[ConfigField]:
+        return [one for name, one in self.fields.items() if name not in MAIN]
+
+    @property
+    def has_advanced(self) -> bool:
+        """Something in the folded part differs from its default, or is wrong."""
+        return any(one.errors or one.typed != _text(one.default) for one in self.advanced)
+
+    def config(self) -> dict[str, Any]:
+        """Only what differs from the defaults: short enough to read and to type."""
+        config: dict[str, Any] = {"dataset": self.dataset}
+        if self.target:
+            config["target"] = self.target
+        for one in self.fields.values():
+            if one.typed == _text(one.default) or (not one.typed and not one.nullable):
+                continue
+            config[one.name] = _read(one.kind, one.typed)
+        return config
+
+    def refuse(self, errors: Iterable[FieldError], sentence: str = "") -> None:
+        """Hang every error under its field; what belongs to none stands above the form."""
+        for error in errors:
+            if error.field in self.fields:
+                self.fields[error.field].errors.append(error.message)
+            self.errors.setdefault(error.field or "form", []).append(error.message)
+        if not self.errors and sentence:
+            self.errors["form"] = [sentence]
+
+
+def typed_config(config: Mapping[str, Any]) -> dict[str, str]:
+    """The complete configuration of an earlier session as what a person would have typed."""
+    return {
+        name: _text(value) for name, value in config.items() if name not in ("session", "recipe")
+    }
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Arithmetic on the configuration: how much work it is, not how long it takes."""
+
+    training_samples: int
+    validation_samples: int
+    steps_per_epoch: int
+    steps: int
+
+
+def estimate(config: Mapping[str, Any], version: DatasetVersion) -> Estimate | None:
+    """None for a dataset without samples."""
+    total = version.sample_count
+    held_back = round(total * config["validation_split"])
+    per_epoch = ceil((total - held_back) / config["batch_size"])
+    per_epoch = ceil(per_epoch / config["gradient_accumulation"])
+    if per_epoch < 1:
+        return None
+    return Estimate(total - held_back, held_back, per_epoch, per_epoch * config["epochs"])
+
+
+def _describe() -> list[ConfigField]:
+    return [
+        ConfigField(
+            name=one["name"],
+            kind=one["kind"],
+            help=one["help"],
+            default=one["default"],
+            nullable=one["nullable"],
+            choices=one.get("choices", []),
+        )
+        for one in describe()[RECIPE]["fields"]
+    ]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _read(kind: str, typed: str) -> Any:
+    """The JSON value a text stands for; a text that is none stays one, and is refused as such."""
+    if not typed:
+        return None
+    if kind == "integers":
+        return [_number(part) for part in re.split(r"[\s,]+", typed.strip("[] ")) if part]
+    return _number(typed) if kind in ("integer", "number") else typed
+
+
+def _number(typed: str) -> Any:
+    for parse in (int, float):
+        try:
+            return parse(typed)
+        except ValueError:
+            continue
+    return typed

@@ -1,0 +1,47 @@
+"""Reads the dense series of a session, reduced so that no spike is lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from django.db.models import Avg, Count, F, Max, Min
+
+from sessions.models import MetricPoint, TrainingSession
+
+
+@dataclass(frozen=True)
+class Series:
+    """Steps with their values. Where it was reduced, a value is the mean of a bucket,
+    `step` its last step, and `minimum`/`maximum` its extremes; else these are None."""
+
+    steps: list[int]
+    values: list[float | None]
+    minimum: list[float | None] | None = None
+    maximum: list[float | None] | None = None
+
+
+def list_keys(session: TrainingSession) -> list[str]:
+    keys = MetricPoint.objects.filter(session=session).order_by("key").values_list("key")
+    return [key for (key,) in keys.distinct()]
+
+
+def read_series(
+    session: TrainingSession, key: str, *, after: int = 0, max_points: int = 1000
+) -> Series:
+    """The points after step `after`, at most `max_points` of them."""
+    points = MetricPoint.objects.filter(session=session, key=key, step__gt=after)
+    span = points.aggregate(count=Count("id"), first=Min("step"), last=Max("step"))
+    if span["count"] <= max_points:
+        rows = list(points.order_by("step").values_list("step", "value"))
+        return Series([step for step, _ in rows], [value for _, value in rows])
+    width = ceil((span["last"] - span["first"] + 1) / max_points)
+    buckets = (
+        points.annotate(bucket=(F("step") - span["first"]) / width)
+        .values("bucket")
+        .annotate(last=Max("step"), mean=Avg("value"), low=Min("value"), high=Max("value"))
+        .order_by("bucket")
+        .values_list("last", "mean", "low", "high")
+    )
+    steps, means, lows, highs = (list(column) for column in zip(*buckets, strict=True))
+    return Series(steps, means, lows, highs)

@@ -1,0 +1,13 @@
+"""One real server for all documents: starting it takes longer than most of them."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import Stack, serving
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with serving(tmp_path_factory.mktemp("docs"), LOG_LEVEL="INFO") as running:
+        yield running

@@ -1,0 +1,93 @@
+"""The curl lines of document 000 (Remote ML API) as written: only address and key are ours."""
+
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers import Stack
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("docs"), pytest.mark.timeout(300)]
+
+HEALTH = "curl http://your-instance:8000/health"
+START = """\
+curl -X POST http://your-instance:8000/api/v1/training/start \\
+  -H "Content-Type: application/json" \\
+  -d '{
+    "dataset_path": "data/dataset.json",
+    "model_name": "Salesforce/codet5-small",
+    "num_epochs": 20,
+    "batch_size": 16
+  }'"""
+STATUS = "curl http://your-instance:8000/api/v1/training/status/train_20250106_103000"
+RECORDS = [{"x": n, "y": n % 7, "label": "ab"[n % 2]} for n in range(60)]
+
+
+def run(line: str, stack: Stack, folder: Path) -> Any:
+    """The line in a shell; the key comes from curl's own configuration."""
+    (folder / ".curlrc").write_text(f'silent\nheader = "Authorization: Bearer {stack.key}"\n')
+    done = subprocess.run(
+        ["bash", "-c", line.replace("http://your-instance:8000", stack.url)],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(folder)},
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def test_health_has_the_documents_fields(stack: Stack, tmp_path: Path) -> None:
+    body = run(HEALTH, stack, tmp_path)
+    assert body["status"] in ("healthy", "degraded")
+    fields = {"gpu_available", "gpu_name", "cuda_version", "memory_allocated_gb", "timestamp"}
+    assert fields <= set(body)
+
+
+def test_a_model_that_cannot_be_trained_yet_is_refused_by_name(
+    stack: Stack, tmp_path: Path
+) -> None:
+    """Issue 4 brings the recipe; until then the line as written must not train something else."""
+    body = run(START, stack, tmp_path)
+    assert (body["status"], body["code"]) == (422, "recipe_not_available")
+    assert body["errors"][0]["field"] == "model_name"
+
+
+def test_an_unknown_job_is_said_to_be_unknown(stack: Stack, tmp_path: Path) -> None:
+    body = run(STATUS, stack, tmp_path)
+    assert body["status"] == 404
+    assert "train_20250106_103000" in body["detail"]
+
+
+def test_a_file_in_the_datasets_directory_is_trained_to_the_end(
+    stack: Stack, tmp_path: Path
+) -> None:
+    (stack.var_dir / "datasets" / "dataset.json").write_text(json.dumps(RECORDS))
+    begun = run(START.replace("Salesforce/codet5-small", "network"), stack, tmp_path)
+    assert set(begun) == {"job_id", "status", "message", "started_at"}
+    assert (begun["status"], begun["message"]) == ("pending", "Training job started")
+    ask = STATUS.replace("train_20250106_103000", begun["job_id"])
+    deadline = time.monotonic() + 120
+    while (told := run(ask, stack, tmp_path))["status"] in ("pending", "running"):
+        assert time.monotonic() < deadline, told
+        time.sleep(0.5)
+    assert (told["status"], told["progress"], told["error"]) == ("completed", 100, None)
+    assert (told["current_epoch"], told["total_epochs"]) == (20, 20)
+    assert told["loss"] > 0
+    assert told["started_at"] == begun["started_at"] < told["completed_at"]
+    jobs = run("curl http://your-instance:8000/api/v1/training/jobs", stack, tmp_path)
+    assert begun["job_id"] in [job["job_id"] for job in jobs["jobs"]]
+    with stack.client() as client:
+        entries = client.get(f"/api/v1/sessions/{begun['job_id']}/metrics").json()["results"]
+    assert [entry["epoch"] for entry in entries] == list(range(1, 21))
+
+
+def test_the_log_can_be_searched_as_in_the_document_and_holds_no_key(
+    stack: Stack, tmp_path: Path
+) -> None:
+    run("curl http://your-instance:8000/api/v1/training/jobs", stack, tmp_path)
+    text = (stack.var_dir / "logs" / "server.log").read_text()
+    assert "path=/api/v1/training/jobs" in text
+    assert stack.key not in text

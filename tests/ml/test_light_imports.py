@@ -1,0 +1,16 @@
+"""Django imports parts of ml: those must stay free of torch and numpy, in a fresh interpreter."""
+
+import subprocess
+import sys
+
+SCRIPT = """
+import sys
+import ml.config, ml.exits, ml.launch, ml.rundir
+heavy = {"torch", "numpy", "pyarrow", "sklearn", "safetensors", "django"} & set(sys.modules)
+sys.exit(f"imported {heavy}" if heavy else 0)
+"""
+
+
+def test_the_light_modules_import_nothing_heavy() -> None:
+    child = subprocess.run([sys.executable, "-P", "-c", SCRIPT], capture_output=True, check=False)
+    assert child.returncode == 0, child.stderr

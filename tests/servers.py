@@ -1,0 +1,188 @@
+"""Real servers for tests: a database of one's own, Django in a child, the whole server."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+POSTGRES = "postgres://postgres@127.0.0.1:5432/"
+SETUP = "import django; django.setup()\n"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def postgres_answers() -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", 5432)) == 0
+
+
+@contextmanager
+def postgres_database() -> Iterator[str]:
+    """The URL of a new, empty database; dropped afterwards."""
+    import psycopg
+
+    name = f"mlserver_{secrets.token_hex(6)}"
+    with psycopg.connect(f"{POSTGRES}postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        try:
+            yield POSTGRES + name
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def environment(var_dir: Path, **more: str) -> dict[str, str]:
+    """A server's environment of its own; nothing of the test run's Django."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return {
+        **kept,
+        "VAR_DIR": str(var_dir),
+        "DJANGO_SETTINGS_MODULE": "mlserver.settings",
+        "SECRET_KEY": "only-for-tests-" + "x" * 50,
+        "LOG_LEVEL": "WARNING",
+        "RATE_LIMIT_ENABLED": "0",  # waiting for a state asks more often than people do
+        **more,
+    }
+
+
+def start_django(code: str, env: dict[str, str]) -> subprocess.Popen[str]:
+    """Python code in a process of its own, after django.setup()."""
+    return subprocess.Popen(
+        [sys.executable, "-c", SETUP + code], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True
+    )
+
+
+def run_django(code: str, env: dict[str, str]) -> Any:
+    """What the code prints last, as JSON."""
+    process = start_django(code, env)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    return json.loads(out.splitlines()[-1]) if out.strip() else None
+
+
+def manage(*arguments: str, env: dict[str, str]) -> str:
+    done = subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        env=env,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    return done.stdout
+
+
+@dataclass
+class Stack:
+    """A running `manage.py serve` with everything behind it."""
+
+    url: str
+    key: str
+    var_dir: Path
+    env: dict[str, str]
+    process: subprocess.Popen[bytes]
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(
+            base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=30
+        )
+
+    def wait_for(self, session_id: str, *states: str, timeout: float = 90) -> dict[str, Any]:
+        """The session, as soon as it is in one of these states."""
+        deadline = time.monotonic() + timeout
+        with self.client() as client:
+            while time.monotonic() < deadline:
+                session: dict[str, Any] = client.get(f"/api/v1/sessions/{session_id}").json()
+                if session["state"] in states:
+                    return session
+                time.sleep(0.3)
+        raise AssertionError(f"{session_id} is still {session['state']}: {session['error']}")
+
+    def processes(self, *words: str) -> list[psutil.Process]:
+        """Processes of this server whose command line has all these words."""
+        marker = str(self.var_dir)
+        return [
+            process
+            for process in psutil.process_iter()
+            if _belongs(process, marker) and all(word in _command(process) for word in words)
+        ]
+
+
+def _belongs(process: psutil.Process, marker: str) -> bool:
+    try:
+        return marker in _command(process) or process.environ().get("VAR_DIR") == marker
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return ""
+
+
+@contextmanager
+def serving(var_dir: Path, **more: str) -> Iterator[Stack]:
+    """A fresh server: migrated, with an admin key and the built-in datasets; ended afterwards."""
+    env = environment(var_dir, **more)
+    manage("migrate", "--verbosity", "0", env=env)
+    key = run_django(
+        "import json\n"
+        "from accounts.services import create_first_admin\n"
+        "from datasets.services import register_builtin\n"
+        "made = create_first_admin()\n"
+        "for name in ('digits', 'iris', 'diabetes'):\n"
+        "    register_builtin(name)\n"
+        "print(json.dumps(made[2]))",
+        env,
+    )
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "serve", "--port", str(port)], cwd=ROOT, env=env
+    )
+    stack = Stack(f"http://127.0.0.1:{port}", key, var_dir, env, process)
+    try:
+        _wait_until_ready(stack)
+        yield stack
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        finally:
+            for left in stack.processes():
+                with suppress(psutil.NoSuchProcess):  # it died with the one before
+                    left.kill()
+
+
+def _wait_until_ready(stack: Stack, timeout: float = 60) -> None:
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        assert stack.process.poll() is None, "serve ended before it was ready"
+        try:
+            if httpx.get(f"{stack.url}/health/ready", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass  # not listening yet
+        time.sleep(0.3)
+    raise AssertionError("the server was not ready in time")

@@ -1,0 +1,213 @@
+"""Slices against a real launcher and a real trainer, without the queue between them."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import psutil
+import pytest
+from django.contrib.auth.models import User
+from pytest_django import Settings
+
+from datasets.services import register_builtin
+from jobs import services as jobs
+from jobs.models import Job, LogLine, State
+from ml.rundir import RunDir
+from sessions import services
+from sessions.models import EpochMetric, TrainingSession
+from sessions.processes import process_tree
+from sessions.supervision import abandon
+
+pytestmark = [pytest.mark.django_db, pytest.mark.slow]
+
+QUICK = {"dataset": "iris", "epochs": 3, "batch_size": 64, "seed": 1}
+LONG = {**QUICK, "epochs": 10_000}
+
+
+@pytest.fixture(autouse=True)
+def short_slices(settings: Settings) -> Iterator[None]:
+    settings.SLICE_SECONDS = 0.5
+    yield
+    for session in TrainingSession.objects.all():  # no trainer outlives its test
+        kill_all(process_tree(RunDir(session.run_path)))
+
+
+@pytest.fixture
+def start(owner: User) -> Callable[..., TrainingSession]:
+    register_builtin("iris")
+
+    def start_one(config: dict[str, Any] = QUICK, **more: Any) -> TrainingSession:
+        return services.start_session(owner=owner, config=config, **more)
+
+    return start_one
+
+
+def kill_all(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # it died with the one before
+            process.kill()
+
+
+def claim() -> Job:
+    job = jobs.claim_next("train")
+    assert job is not None
+    return job
+
+
+def work_until(job_id: str, done: Callable[[Job], bool], seconds: float = 150) -> Job:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        jobs.run_slice(job_id)
+        job = Job.objects.get(pk=job_id)
+        if done(job):
+            return job
+    raise AssertionError(f"{job_id} is {job.state}: {job.error}")
+
+
+def is_not_running(job: Job) -> bool:
+    return job.state != State.RUNNING
+
+
+def has_an_epoch(job: Job) -> bool:
+    return EpochMetric.objects.filter(session_id=job.pk).exists()
+
+
+def test_a_session_runs_to_its_model(start: Callable[..., TrainingSession]) -> None:
+    session = start(name="flowers")
+    claim()
+    job = work_until(session.pk, is_not_running)
+    session.refresh_from_db()
+    assert (job.state, job.progress, job.error_code) == (State.COMPLETED, 100, "")
+    assert [m.epoch for m in session.epoch_metrics.order_by("epoch")] == [1, 2, 3]
+    assert session.produced is not None
+    assert str(session.produced) == "flowers@1"
+    assert session.produced.lineage["session"] == session.pk
+    assert not RunDir(session.run_path).is_locked()
+
+
+def test_a_killed_trainer_is_tried_again_and_goes_on(
+    start: Callable[..., TrainingSession],
+) -> None:
+    session = start({**QUICK, "epochs": 200})
+    claim()
+    work_until(session.pk, has_an_epoch)
+    kill_all(process_tree(RunDir(session.run_path)))
+    job = work_until(session.pk, is_not_running)
+    assert (job.state, job.error_code) in [(State.QUEUED, "killed"), (State.QUEUED, "lost")]
+    job = claim()
+    assert job.attempt == 2
+    work_until(session.pk, is_not_running)
+    epochs = list(EpochMetric.objects.filter(session=session).values_list("epoch", flat=True))
+    assert epochs == list(range(1, 201))
+    assert LogLine.objects.filter(job=job, message__startswith="Resumed from epoch").exists()
+
+
+def test_a_supervisor_that_comes_later_adopts_what_runs(
+    start: Callable[..., TrainingSession],
+) -> None:
+    session = start(LONG)
+    claim()
+    work_until(session.pk, has_an_epoch)
+    owner = RunDir(session.run_path).lock_owner()
+    Job.objects.filter(pk=session.pk).update(
+        lease_owner="a dead one", lease_until="2020-01-01T00:00Z"
+    )
+    seen = EpochMetric.objects.filter(session=session).count()
+    work_until(session.pk, lambda job: session.epoch_metrics.count() > seen)
+    assert RunDir(session.run_path).lock_owner() == owner
+
+
+def test_cancelling_ends_the_whole_process_tree(start: Callable[..., TrainingSession]) -> None:
+    session = start(LONG)
+    claim()
+    work_until(session.pk, has_an_epoch)
+    tree = process_tree(RunDir(session.run_path))
+    assert len(tree) >= 2
+    services.cancel_session(session, by=session.job.owner or User())
+    job = work_until(session.pk, is_not_running)
+    assert job.state == State.CANCELLED
+    _, alive = psutil.wait_procs(tree, timeout=30)
+    assert not alive
+
+
+def test_a_trainer_that_does_not_listen_is_ended_all_the_same(
+    start: Callable[..., TrainingSession],
+) -> None:
+    session = start(LONG)
+    claim()
+    work_until(session.pk, has_an_epoch)
+    trainer = process_tree(RunDir(session.run_path))[0]
+    os.kill(trainer.pid, signal.SIGSTOP)
+    services.cancel_session(session, by=session.job.owner or User())
+    assert work_until(session.pk, is_not_running).state == State.CANCELLED
+
+
+def test_a_paused_session_goes_on_where_it_stopped(start: Callable[..., TrainingSession]) -> None:
+    session = start({**QUICK, "epochs": 200})
+    claim()
+    work_until(session.pk, has_an_epoch)
+    services.pause_session(session, by=session.job.owner or User())
+    assert work_until(session.pk, is_not_running).state == State.PAUSED
+    session.refresh_from_db()
+    services.resume_session(session, by=session.job.owner or User())
+    claim()
+    assert work_until(session.pk, is_not_running).state == State.COMPLETED
+    assert session.epoch_metrics.count() == 200
+
+
+def test_one_that_always_dies_at_the_same_epoch_ends_as_poisoned(
+    start: Callable[..., TrainingSession],
+) -> None:
+    session = start(LONG)
+    for _ in range(3):
+        Job.objects.filter(pk=session.pk).update(retry_at=None)
+        claim()
+        run = RunDir(session.run_path)
+        while not (tree := process_tree(run)):
+            jobs.run_slice(session.pk)
+        kill_all(tree)
+        job = work_until(session.pk, is_not_running)
+        session.refresh_from_db()
+    assert (job.state, job.error_code) == (State.FAILED, "poisoned")
+
+
+def test_a_failure_of_the_configuration_is_told_in_a_sentence(
+    start: Callable[..., TrainingSession],
+) -> None:
+    session = start({**QUICK, "loss_function": "mse", "task": "regression", "target": "label"})
+    claim()
+    job = work_until(session.pk, is_not_running)
+    assert job.state == State.FAILED
+    assert job.error_code in ("spec_error", "data_error")
+    assert job.error
+
+
+def test_shutting_down_puts_what_runs_back_into_the_queue(
+    start: Callable[..., TrainingSession],
+) -> None:
+    session = start(LONG)
+    claim()
+    work_until(session.pk, has_an_epoch)
+    tree = process_tree(RunDir(session.run_path))
+    assert services.shutdown_running() == [session.pk]
+    job = Job.objects.get(pk=session.pk)
+    assert (job.state, job.error_code) == (State.QUEUED, "shutdown")
+    _, alive = psutil.wait_procs(tree, timeout=30)
+    assert not alive
+
+
+def test_abandoning_a_session_gives_its_processes_back(
+    start: Callable[..., TrainingSession],
+) -> None:
+    session = start(LONG)
+    claim()
+    job = work_until(session.pk, has_an_epoch)
+    tree = process_tree(RunDir(session.run_path))
+    assert tree
+    abandon(job)
+    assert not RunDir(session.run_path).is_locked()
+    _, alive = psutil.wait_procs(tree, timeout=30)
+    assert not alive
