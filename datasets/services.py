@@ -259,14 +259,20 @@ def _is_free(path: str) -> bool:
 def find_version(reference: str) -> DatasetVersion:
     """The version that `iris` (the newest), `iris@2` or `iris/v2` means."""
     name, number = read_reference(reference.strip())
-    versions = DatasetVersion.objects.select_related("dataset").filter(dataset__name=name)
+    versions = find_dataset(name).versions.select_related("dataset__owner")
     version = versions.filter(number=number).first() if number else versions.first()
-    if version is not None:
-        return version
-    if number and (newest := versions.first()):
+    if version is None:
+        newest = versions.values_list("number", flat=True).first()
         raise DatasetNotFound(
-            f"Dataset not found: {name} has no version {number}; the newest is {newest.number}."
+            f"Dataset not found: {name} has no version {number}; the newest is {newest}."
         )
+    return version
+
+
+def find_dataset(name: str) -> Dataset:
+    dataset = Dataset.objects.select_related("owner").filter(name=name).first()
+    if dataset is not None:
+        return dataset
     if deleted := next(iter(trash.list_entries(TRASH, name)), None):
         raise DatasetNotFound(
             f"Dataset not found: {name} was deleted by {deleted.deleted_by};"

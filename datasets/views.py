@@ -16,7 +16,7 @@ from datasets.comparison import Comparison, compare_versions
 from datasets.models import Dataset, DatasetVersion
 from datasets.statistics import Statistics, find_statistics, request_statistics
 from mlserver.api.permissions import OPERATOR, may_change
-from mlserver.lib.errors import AppError, FieldError, NotFound
+from mlserver.lib.errors import AppError, FieldError
 from mlserver.pages.commands import curl
 from mlserver.pages.doors import page, person
 from mlserver.pages.paging import list_rows
@@ -77,9 +77,8 @@ def _search(text: str) -> QuerySet[Dataset]:
 
 @page()
 def dataset_page(request: HttpRequest, name: str) -> HttpResponse:
-    dataset = _find(name)
-    number = request.GET.get("v", "")
-    version = _version(dataset, number)
+    version = _find_version(name, request.GET.get("v", ""))
+    dataset = version.dataset
     statistics = find_statistics(version)
     wanted = request.GET.get("page", "1")
     number_of_page = max(1, int(wanted)) if wanted.isdecimal() and len(wanted) < 10 else 1
@@ -97,21 +96,8 @@ def dataset_page(request: HttpRequest, name: str) -> HttpResponse:
     return render(request, "datasets/detail.html", context)
 
 
-def _find(name: str) -> Dataset:
-    dataset = Dataset.objects.select_related("owner").filter(name=name).first()
-    if dataset is None:
-        raise NotFound(f"There is no dataset {name[:100]}.")
-    return dataset
-
-
-def _version(dataset: Dataset, number: str) -> DatasetVersion:
-    rows = dataset.versions.order_by("-number")
-    if number.isdecimal() and len(number) < 10:
-        rows = rows.filter(number=int(number))
-    version = rows.first()
-    if version is None:
-        raise NotFound(f"{dataset.name} has no version {number[:20] or 'yet'}.")
-    return version
+def _find_version(name: str, number: str) -> DatasetVersion:
+    return services.find_version(f"{name}@{number}" if number else name)
 
 
 def _columns(version: DatasetVersion, statistics: Statistics) -> list[dict[str, Any]]:
@@ -154,7 +140,7 @@ def _rows(version: DatasetVersion, number: int) -> dict[str, Any]:
 
 @page("POST", role=OPERATOR)
 def delete(request: HttpRequest, name: str) -> HttpResponse:
-    entry = removal.delete_dataset(_find(name), person(request))
+    entry = removal.delete_dataset(services.find_dataset(name), person(request))
     messages.success(
         request, f"{name} lies in the trash until {entry.kept_until:%d %b %Y}; it can be restored."
     )
@@ -175,7 +161,7 @@ def restore(request: HttpRequest, name: str) -> HttpResponse:
 
 @page("POST", role=OPERATOR)
 def make_statistics(request: HttpRequest, name: str) -> HttpResponse:
-    version = _version(_find(name), request.POST.get("v", ""))
+    version = _find_version(name, request.POST.get("v", ""))
     if not version.statistics:
         request_statistics(version, person(request))
-    return redirect(f"/datasets/{quote(name)}/?v={version.number}")
+    return redirect(f"/datasets/{quote(version.dataset.name)}/?v={version.number}")

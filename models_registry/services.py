@@ -126,7 +126,7 @@ def _next_number(model: RegisteredModel) -> int:
 def find_model(name: str) -> RegisteredModel:
     model = RegisteredModel.objects.select_related("owner").filter(name=name).first()
     if model is None:
-        raise NotFound(f"Model not found: {name}.{_deleted(name) or _suggest(name)}")
+        raise NotFound(f"Model not found: {name[:LONGEST_NAME]}.{_deleted(name) or _suggest(name)}")
     return model
 
 

@@ -10,7 +10,6 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
 from mlserver.api.permissions import OPERATOR, may_change
-from mlserver.lib.errors import NotFound
 from mlserver.lib.trash import Entry
 from mlserver.pages.commands import curl
 from mlserver.pages.doors import page, person
@@ -20,6 +19,7 @@ from models_registry.access import can_change
 from models_registry.cards import render_card
 from models_registry.metrics import compare_metrics
 from models_registry.models import ModelVersion, RegisteredModel
+from models_registry.names import LATEST
 
 
 @page()
@@ -45,8 +45,8 @@ def _search(text: str) -> QuerySet[RegisteredModel]:
 
 @page()
 def model_page(request: HttpRequest, name: str) -> HttpResponse:
-    model = _find(name)
-    version = _version(model, request.GET.get("v", ""))
+    version = _find_version(name, request.GET.get("v") or LATEST)
+    model = version.model
     download = f"/api/v1/models/{model.name}/versions/{version.number}/download"
     context = {
         "model": model,
@@ -64,21 +64,8 @@ def model_page(request: HttpRequest, name: str) -> HttpResponse:
     return render(request, "models/detail.html", context)
 
 
-def _find(name: str) -> RegisteredModel:
-    model = RegisteredModel.objects.select_related("owner").filter(name=name).first()
-    if model is None:
-        raise NotFound(f"There is no model {name[:100]}.")
-    return model
-
-
-def _version(model: RegisteredModel, number: str) -> ModelVersion:
-    rows = model.versions.order_by("-number")
-    if number.isdecimal() and len(number) < 10:
-        rows = rows.filter(number=int(number))
-    version = rows.first()
-    if version is None:
-        raise NotFound(f"{model.name} has no version {number[:20] or 'yet'}.")
-    return version
+def _find_version(name: str, which: str | int) -> ModelVersion:
+    return services.pick_version(services.find_model(name), str(which))
 
 
 def _previous(version: ModelVersion) -> ModelVersion | None:
@@ -99,18 +86,19 @@ def _snippet(model: RegisteredModel, version: ModelVersion) -> str:
 
 @page("POST", role=OPERATOR)
 def delete(request: HttpRequest, name: str) -> HttpResponse:
-    entry = removal.delete_model(_find(name), person(request))
+    entry = removal.delete_model(services.find_model(name), person(request))
     messages.success(request, _thrown_away(entry))
     return redirect("models-page")
 
 
 @page("POST", role=OPERATOR)
 def delete_version(request: HttpRequest, name: str, number: int) -> HttpResponse:
-    model = _find(name)
-    entry = removal.delete_version(_version(model, str(number)), person(request))
+    version = _find_version(name, number)
+    entry = removal.delete_version(version, person(request))
     messages.success(request, _thrown_away(entry))
     # A model without versions has no page of its own.
-    return redirect("model-page", name) if model.versions.exists() else redirect("models-page")
+    has_others = version.model.versions.exists()
+    return redirect("model-page", name) if has_others else redirect("models-page")
 
 
 def _thrown_away(entry: Entry) -> str:
@@ -132,7 +120,7 @@ def restore(request: HttpRequest, name: str) -> HttpResponse:
 
 @page("POST", role=OPERATOR)
 def write_card(request: HttpRequest, name: str, number: int) -> HttpResponse:
-    version = _version(_find(name), str(number))
+    version = _find_version(name, number)
     card = request.POST.get("card", "").replace("\r\n", "\n")
     services.set_card(version, card, person(request))
     messages.success(request, "The card is saved.")
@@ -141,7 +129,7 @@ def write_card(request: HttpRequest, name: str, number: int) -> HttpResponse:
 
 @page("POST", role=OPERATOR)
 def set_alias(request: HttpRequest, name: str, number: int) -> HttpResponse:
-    version = _version(_find(name), str(number))
+    version = _find_version(name, number)
     alias = request.POST.get("alias", "").strip().removeprefix("@")
     services.set_alias(version.model, alias, version, person(request))
     messages.success(request, f"@{alias} points at {version}.")
@@ -150,7 +138,7 @@ def set_alias(request: HttpRequest, name: str, number: int) -> HttpResponse:
 
 @page("POST", role=OPERATOR)
 def delete_alias(request: HttpRequest, name: str, alias: str) -> HttpResponse:
-    services.delete_alias(_find(name), alias, person(request))
+    services.delete_alias(services.find_model(name), alias, person(request))
     messages.success(request, f"@{alias} is removed.")
     return redirect("model-page", name)
 

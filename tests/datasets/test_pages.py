@@ -93,6 +93,12 @@ def test_versions_are_compared(owner: User) -> None:
     assert "against table" not in page(owner, "/datasets/table/?v=1")
 
 
+def test_an_unknown_name_or_version_is_answered_as_by_the_api(owner: User) -> None:
+    take(owner)
+    assert "table has no version 7; the newest is 1." in page(owner, "/datasets/table/?v=7")
+    assert "did you mean table?" in page(owner, "/datasets/tabel/")
+
+
 def test_each_version_can_be_downloaded(owner: User) -> None:
     take(owner)
     take(owner, CSV + b"4,x,a\n")

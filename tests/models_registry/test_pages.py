@@ -92,6 +92,19 @@ def test_aliases_are_set_moved_and_removed_on_the_page(owner: User, tmp_path: Pa
     assert services.find_version("digits").number == 1
 
 
+def test_a_page_is_asked_for_a_version_as_the_api_is(owner: User, tmp_path: Path) -> None:
+    for _ in range(2):
+        register(tmp_path / "model", owner)
+    services.set_alias(
+        services.find_model("digits"), "old", services.find_version("digits@1"), owner
+    )
+
+    for query in ("?v=1", "?v=v1", "?v=old"):
+        assert "version 1<" in page(owner, query)
+    assert "version 2<" in page(owner)
+    assert "has no version &#x27;7&#x27;. It has 2, 1, old." in page(owner, "?v=7")
+
+
 def test_the_lineage_leads_to_the_very_dataset_version_and_session(
     owner: User, tmp_path: Path
 ) -> None:
