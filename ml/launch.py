@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from ml import failpoints
 from ml.exits import EXIT_CODES, SENTENCES, explain_exit, explain_signal
 from ml.rundir import LockHeld, RunDir, now, read_json, write_json
 
@@ -49,6 +50,7 @@ class Launcher:
             signal.signal(number, self._stop)
         signal.signal(signal.SIGALRM, self._insist)
         self.trainer = self._start()
+        failpoints.hit("launcher.after_start")
         if self.stopped_by is not None:  # it came before there was anything to stop
             self._stop(self.stopped_by, None)
         status, peak_bytes = self._wait()
@@ -57,7 +59,9 @@ class Launcher:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         self._end_leftovers()
+        failpoints.hit("launcher.before_exit")
         self._write_exit(status, peak_bytes)
+        failpoints.hit("launcher.after_exit")
         return status if status >= 0 else 128 - status
 
     def _clear_earlier_attempts(self) -> None:
@@ -211,7 +215,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     run = RunDir(options.run_dir.resolve())
     try:
+        failpoints.hit("launcher.before_lock")
         lock = run.take_lock(options.attempt)
+        failpoints.hit("launcher.after_lock")
     except LockHeld:
         print(f"{run.path}: {SENTENCES['already_running']}", file=sys.stderr)  # noqa: T201
         return EXIT_CODES["already_running"]

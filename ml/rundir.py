@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from ml import failpoints
+
 CONTROLS = ("run", "pause", "cancel", "checkpoint")
 CHECKPOINT_NAME = re.compile(r"step-\d{6,}")
 ATTEMPT_NAME = re.compile(r"attempt-(\d+)")
@@ -171,6 +173,7 @@ class Journal:
     def _append(self, line: bytes) -> None:
         before = os.fstat(self._file).st_size
         try:
+            failpoints.hit("journal.before_line")
             written = os.write(self._file, line)
             if written < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -179,6 +182,7 @@ class Journal:
             if os.fstat(self._file).st_size > before:
                 os.ftruncate(self._file, before)
             raise
+        failpoints.hit("journal.after_line")
 
     def close(self) -> None:
         os.close(self._file)

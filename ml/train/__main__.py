@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from ml import failpoints
 from ml.config import ConfigError, NetworkConfig, parse_config
 from ml.exits import EXIT_CODES, SENTENCES
 from ml.launch import LOCK_VARIABLE
@@ -112,7 +113,9 @@ class Trainer:
             "energy_joules": None,
             "error": error,
         }
+        failpoints.hit("result.before_write")
         write_json(self.run.result_path, result)
+        failpoints.hit("result.after_write")
         return 0
 
     def _started(self) -> Training:

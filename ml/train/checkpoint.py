@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from safetensors.torch import load, save
 
+from ml import failpoints
 from ml.rundir import RunDir, is_complete, read_json, sync_folder, write_json
 
 SPARE_BYTES = 1_000_000
@@ -50,10 +51,15 @@ def save_checkpoint(run: RunDir, step: int, checkpoint: Checkpoint) -> Path:
     temporary = run.checkpoints_path / f".tmp-{final.name}"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
+        failpoints.hit("checkpoint.before_write")
         write_files(temporary, files)
+        failpoints.hit("checkpoint.after_write")
         temporary.rename(final)
+        failpoints.hit("checkpoint.after_rename")
         sync_folder(run.checkpoints_path)
+        failpoints.hit("checkpoint.before_manifest")
         write_json(final / "COMPLETE", {name: _facts(data) for name, data in files.items()})
+        failpoints.hit("checkpoint.after_manifest")
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)  # gives the space back
         raise
@@ -111,7 +117,9 @@ def prune(run: RunDir, keep: int, best_step: int | None) -> None:
         if best_step is None or folder != checkpoint_path(run, best_step):
             # Renamed first: a half-deleted folder must not look like a damaged checkpoint.
             doomed = folder.with_name(f".tmp-old-{folder.name}")
+            failpoints.hit("prune.before_rename")
             folder.rename(doomed)
+            failpoints.hit("prune.before_delete")
             shutil.rmtree(doomed)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from safetensors.torch import save
 
+from ml import failpoints
 from ml.rundir import RunDir, sync_folder
 from ml.train import model
 from ml.train.checkpoint import Tensors, write_files
@@ -21,6 +22,7 @@ def export_model(
     temporary = run.path / ".model.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
+        failpoints.hit("export.before_write")
         write_files(
             temporary,
             {
@@ -30,11 +32,13 @@ def export_model(
                 "model.py": Path(model.__file__).read_bytes(),
             },
         )
+        failpoints.hit("export.after_write")
         shutil.rmtree(run.model_path, ignore_errors=True)  # of an attempt that died here
         temporary.rename(run.model_path)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    failpoints.hit("export.after_rename")
     sync_folder(run.path)
 
 
