@@ -1,11 +1,11 @@
 """What a dataset may be called, and how a reference like `iris@2` is read."""
 
-import difflib
 import re
 from collections.abc import Iterable
 from pathlib import PurePath
 
 from mlserver.lib.errors import FieldError, Invalid
+from mlserver.lib.suggestions import suggest
 
 LONGEST_NAME = 100
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", re.ASCII)
@@ -51,7 +51,6 @@ def not_found_sentence(name: str, known: Iterable[str]) -> str:
     sentence = f"Dataset not found: {shown}. Upload it under that name (POST /api/v1/datasets/)"
     if similar := SIMILAR.get(name.lower()):
         return f"{sentence}; {similar}."
-    lowered = {each.lower(): each for each in known}
-    if close := difflib.get_close_matches(name.lower(), lowered, n=3):
-        return f"{sentence}, or did you mean {' or '.join(lowered[each] for each in close)}?"
+    if near := suggest(name, known):
+        return f"{sentence}, or did you mean {near}?"
     return f"{sentence}."

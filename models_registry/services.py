@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from ml.formats.header import read_header as read_safetensors_header
 from mlserver.lib import trash
 from mlserver.lib.errors import AppError, Conflict, NotFound
 from mlserver.lib.locks import exclusive
+from mlserver.lib.suggestions import suggest
 from models_registry import storage
 from models_registry.access import require_change
 from models_registry.models import ModelAlias, ModelVersion, RegisteredModel
@@ -163,8 +163,8 @@ def _deleted(name: str) -> str:
 
 def _suggest(name: str) -> str:
     names = RegisteredModel.objects.values_list("name", flat=True)[:10_000]
-    near = difflib.get_close_matches(name[:LONGEST_NAME], names, n=3)
-    return f" Did you mean {' or '.join(near)}?" if near else ""
+    near = suggest(name, names)
+    return f" Did you mean {near}?" if near else ""
 
 
 def _list_versions(model: RegisteredModel) -> str:

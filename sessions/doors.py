@@ -5,7 +5,6 @@ Its words and bodies on the outside; sessions, services and states of this serve
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -29,6 +28,7 @@ from mlserver.api.paging import (
 )
 from mlserver.lib.errors import FieldError, Invalid, Malformed, NotFound
 from mlserver.lib.files import find_inside
+from mlserver.lib.suggestions import hint
 from sessions.door_serializers import (
     TrainingJobsSerializer,
     TrainingListQuerySerializer,
@@ -212,8 +212,5 @@ def _refused(field: str, message: str, value: str, code: str = "invalid") -> Inv
 
 
 def _unknown(name: str, known: list[str]) -> FieldError:
-    close = difflib.get_close_matches(name[:100], known, n=1)
-    hint = f", did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"
-    return FieldError(
-        field=name[:100], message=f"unknown field '{name[:100]}'{hint}", code="unknown_field"
-    )
+    message = f"unknown field '{name[:100]}'{hint(name, known)}"
+    return FieldError(field=name[:100], message=message, code="unknown_field")

@@ -4,7 +4,6 @@ A view declares what may be asked (`filter_fields`, `search_fields`, `ordering_f
 anything else in the query is refused, because a misspelt filter would show too much.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from mlserver.lib.errors import FieldError, Invalid
+from mlserver.lib.suggestions import hint
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
@@ -148,7 +148,7 @@ def refuse_unknown(request: Request, known: Iterable[str]) -> None:
         if name not in names:
             raise bad_parameter(
                 name,
-                f"unknown parameter '{name[:50]}'{_suggest(name, names)}",
+                f"unknown parameter '{name[:50]}'{hint(name, names)}",
                 request.query_params[name],
                 code="unknown",
             )
@@ -159,11 +159,6 @@ def bad_parameter(name: str, message: str, value: Any, code: str = "invalid") ->
         message[:1].upper() + message[1:] + ("" if message.endswith("?") else "."),
         errors=[FieldError(field=name, message=message, code=code, value=value)],
     )
-
-
-def _suggest(name: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    return f", did you mean '{near[0]}'?" if near else f"; known are {', '.join(names)}"
 
 
 def _is_one(view: Any) -> bool:
@@ -179,7 +174,7 @@ def _paths(view: Any, attribute: str) -> Mapping[str, str]:
 def _order_key(key: str, paths: Mapping[str, str]) -> str:
     sign, name = ("-", key[1:]) if key.startswith("-") else ("", key)
     if name not in paths:
-        message = f"cannot order by '{name[:50]}'{_suggest(name, list(paths))}"
+        message = f"cannot order by '{name[:50]}'{hint(name, paths)}"
         raise bad_parameter("ordering", message, key)
     return sign + paths[name]
 
