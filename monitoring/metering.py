@@ -7,25 +7,19 @@ all of them up. `serve` begins with an empty folder.
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
-from typing import Any
 
-from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.utils.decorators import sync_and_async_middleware
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from mlserver.api.around import around
 from mlserver.api.errors import CODES
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 GROUP = re.compile(r"\(\?P<(\w+)>(?:[^()]|\([^()]*\))*\)|<(?:\w+:)?(\w+)>")
 CLUTTER = re.compile(r"[\^$]|/\?|\\Z|\\")
-
-Answer = Callable[[HttpRequest], Any]
 
 _own = CollectorRegistry()  # never asked: the files are read instead
 requests = Counter(
@@ -51,31 +45,16 @@ HELP = {
 }
 
 
-@sync_and_async_middleware
-def count_requests(get_response: Answer) -> Answer:
-    if iscoroutinefunction(get_response):
-
-        async def answer_async(request: HttpRequest) -> HttpResponseBase:
-            started = time.perf_counter()
-            return _count(request, await get_response(request), started)
-
-        return answer_async
-
-    def answer(request: HttpRequest) -> HttpResponseBase:
-        started = time.perf_counter()
-        return _count(request, get_response(request), started)
-
-    return answer
-
-
-def _count(request: HttpRequest, response: HttpResponseBase, started: float) -> HttpResponseBase:
+def _count(request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
     method = request.method if request.method in METHODS else "OTHER"
     route, status = name_route(request), response.status_code
     requests.labels(method, route, str(status)).inc()
-    durations.labels(method, route).observe(time.perf_counter() - started)
+    durations.labels(method, route).observe(seconds)
     if status >= 400:
         errors.labels(CODES.get(status, "error"), route).inc()
-    return response
+
+
+count_requests = around(after=_count)
 
 
 def name_route(request: HttpRequest) -> str:

@@ -1,7 +1,6 @@
 """What happens to every request: an id, a clock, and errors of pages turned into answers."""
 
 import re
-import time
 import uuid
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -12,33 +11,44 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
-from django.utils.decorators import sync_and_async_middleware
 
+from mlserver.api.around import around
 from mlserver.api.errors import as_app_error, problem_response
 from mlserver.api.negotiation import wants_html
 from mlserver.lib import origin
 from mlserver.lib.errors import AppError, Malformed
 
-Answer = Callable[[HttpRequest], Any]
 ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-@sync_and_async_middleware
-def request_id(get_response: Answer) -> Answer:
-    """Outermost, so that every answer has `X-Request-ID` and `X-Process-Time` (seconds)."""
-    if iscoroutinefunction(get_response):
+def _begin(request: HttpRequest) -> None:
+    sent = request.headers.get("X-Request-ID", "")
+    request.request_id = sent if ACCEPTED_ID.fullmatch(sent) else uuid.uuid4().hex  # type: ignore[attr-defined]
+    origin.enter(request.path, request.request_id, request.META.get("REMOTE_ADDR"))  # type: ignore[attr-defined]
+    _measure_chunked(request)
 
-        async def answer_async(request: HttpRequest) -> HttpResponseBase:
-            started = _begin(request)
-            return _finish(request, await get_response(request), started)
 
-        return answer_async
+def _finish(request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
+    response["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]
+    response["X-Process-Time"] = f"{seconds:.6f}"
+    origin.leave()
 
-    def answer(request: HttpRequest) -> HttpResponseBase:
-        started = _begin(request)
-        return _finish(request, get_response(request), started)
 
-    return answer
+def _measure_chunked(request: HttpRequest) -> None:
+    """A body sent in chunks has no Content-Length, and Django and DRF would take it for empty.
+
+    Under ASGI the body lies whole in a file by now, so its length is known.
+    """
+    if "CONTENT_LENGTH" in request.META or "HTTP_TRANSFER_ENCODING" not in request.META:
+        return
+    stream: Any = getattr(request, "_stream", None)
+    if stream is not None and stream.seekable():
+        request.META["CONTENT_LENGTH"] = str(stream.seek(0, 2))
+        stream.seek(0)
+
+
+# Outermost, so that every answer has `X-Request-ID` and `X-Process-Time` (seconds).
+request_id = around(before=_begin, after=_finish)
 
 
 class Problems:
@@ -86,34 +96,6 @@ def answer_error(request: HttpRequest, error: AppError) -> HttpResponseBase:
 def _is_ours(exception: Exception) -> bool:
     """404, 403 and 400 of Django have their own handlers, which DEBUG makes more talkative."""
     return isinstance(exception, AppError | OperationalError | InterfaceError)
-
-
-def _begin(request: HttpRequest) -> float:
-    sent = request.headers.get("X-Request-ID", "")
-    request.request_id = sent if ACCEPTED_ID.fullmatch(sent) else uuid.uuid4().hex  # type: ignore[attr-defined]
-    origin.enter(request.path, request.request_id, request.META.get("REMOTE_ADDR"))  # type: ignore[attr-defined]
-    _measure_chunked(request)
-    return time.perf_counter()
-
-
-def _finish(request: HttpRequest, response: HttpResponseBase, started: float) -> HttpResponseBase:
-    response["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]
-    response["X-Process-Time"] = f"{time.perf_counter() - started:.6f}"
-    origin.leave()
-    return response
-
-
-def _measure_chunked(request: HttpRequest) -> None:
-    """A body sent in chunks has no Content-Length, and Django and DRF would take it for empty.
-
-    Under ASGI the body lies whole in a file by now, so its length is known.
-    """
-    if "CONTENT_LENGTH" in request.META or "HTTP_TRANSFER_ENCODING" not in request.META:
-        return
-    stream: Any = getattr(request, "_stream", None)
-    if stream is not None and stream.seekable():
-        request.META["CONTENT_LENGTH"] = str(stream.seek(0, 2))
-        stream.seek(0)
 
 
 def _refuse_nul(request: HttpRequest) -> HttpResponse | None:

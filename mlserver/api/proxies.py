@@ -6,15 +6,13 @@ From everybody else they are removed, so nothing further in can be misled by the
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
-from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.http import HttpRequest
-from django.http.response import HttpResponseBase
-from django.utils.decorators import sync_and_async_middleware
+
+from mlserver.api.around import around
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -30,26 +28,6 @@ FORWARDED = (
 )
 
 
-@sync_and_async_middleware
-def believe_proxies(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
-    """First of all, so that everything else sees the client's own address."""
-    if iscoroutinefunction(get_response):
-
-        async def answer_async(request: HttpRequest) -> HttpResponseBase:
-            settle_address(request)
-            response: HttpResponseBase = await get_response(request)
-            return response
-
-        return answer_async
-
-    def answer(request: HttpRequest) -> HttpResponseBase:
-        settle_address(request)
-        response: HttpResponseBase = get_response(request)
-        return response
-
-    return answer
-
-
 def settle_address(request: HttpRequest) -> None:
     """Make REMOTE_ADDR the client's address, whoever handed the request on."""
     trusted = read_networks(tuple(settings.TRUSTED_PROXIES))
@@ -59,6 +37,10 @@ def settle_address(request: HttpRequest) -> None:
             request.META.pop(name, None)
     elif client := _client(request, trusted):
         request.META["REMOTE_ADDR"] = str(client)
+
+
+# First of all, so that everything else sees the client's own address.
+believe_proxies = around(before=settle_address)
 
 
 def _client(request: HttpRequest, trusted: Sequence[Network]) -> Address | None:
