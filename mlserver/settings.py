@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,15 @@ os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(METRICS_DIR)
 def _embedded_secret_key() -> str:
     """Made once for the embedded set-up; a set-up with its own database must name its own."""
     path = VAR_DIR / "secret_key"
-    try:
-        return path.read_text().strip()
-    except FileNotFoundError:
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(50))
-        return path.read_text().strip()
+    if not path.exists():
+        # Linked into place whole: of processes that start together all read what the first wrote.
+        draft = VAR_DIR / f"secret_key.{secrets.token_hex(8)}"
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(50))
+        with suppress(FileExistsError):
+            path.hardlink_to(draft)
+        draft.unlink()
+    return path.read_text().strip()
 
 
 # --- Who may reach it -------------------------------------------------------------------
@@ -317,11 +321,11 @@ _CLUSTER = {
 }
 CANARY_SECONDS = 15
 MAX_CONCURRENT_SESSIONS = env.number("MAX_CONCURRENT_SESSIONS", 0)  # 0: one per GPU, 1 without
-MAX_CONCURRENT_JOBS = env.number("MAX_CONCURRENT_JOBS", 4, minimum=1)
+MAX_CONCURRENT_JOBS = env.number("MAX_CONCURRENT_JOBS", 2, minimum=1)  # short errands at once
 Q_CLUSTER = {
     **_CLUSTER,
     "name": "default",
-    "workers": 2,
+    "workers": MAX_CONCURRENT_JOBS,
     "ALT_CLUSTERS": {"gpu": {**_CLUSTER, "workers": 2}},
 }
 # Which service does which kind of job, and in which cluster: `jobs` knows no kind.
