@@ -31,7 +31,7 @@ def read_parquet(path: Path) -> Rows:
         table.validate(full=True)  # texts are UTF-8, offsets lie inside their buffers
     except pa.ArrowMemoryError:
         raise
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: column names
         raise DataError(f"The Parquet file is damaged: {str(error)[:200]}") from error
     return Rows([_column(name, table[name]) for name in names], warnings=warnings)
 

@@ -117,6 +117,8 @@ def test_a_trainer_that_does_not_listen_is_killed_after_sigterm(
     launcher = launch(run, launchers)
     trainer = trainer_of(run, launcher)
     trainer.suspend()  # a stopped process does not act on SIGTERM
+    while trainer.status() != psutil.STATUS_STOPPED:  # of two waiting signals SIGTERM goes first
+        time.sleep(0.01)
     launcher.terminate()
     launcher.wait()
     assert is_gone(trainer)

@@ -141,6 +141,12 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     assert "ends too early" in refusal(path).message
 
 
+def test_a_column_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, {"a": [1, 2, 3]})
+    path.write_bytes(path.read_bytes().replace(b"\x18\x01a", b"\x18\x01\x80"))
+    assert "damaged" in refusal(path).message
+
+
 @settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
