@@ -1,27 +1,27 @@
 """python -P -m ml.run VERB [--memory-bytes N] [--cpu-seconds N] < payload.json
 
-Limits itself before it imports anything heavy, runs one verb, and writes one JSON object to
+Locks itself in before it imports anything heavy, runs one verb, and writes one JSON object to
 standard output; what libraries print goes to standard error.
 """
 
 import argparse
 import json
 import os
-import resource
 import sys
 from collections.abc import Sequence
 from typing import IO, Any
 
+from ml.lock import Limits, empty_environment, limit_resources, lock
+from ml.run.verbs import VERBS, Verb, run_verb
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
-    limit_resources(options.memory_bytes, options.cpu_seconds)
     answers = claim_stdout()
     payload = json.load(sys.stdin)
-
-    from ml.run.verbs import run_verb  # after the limits: verbs import numpy and more
-
-    json.dump(run_verb(options.verb, payload), answers, allow_nan=False)
+    limits = Limits(memory_bytes=options.memory_bytes, cpu_seconds=options.cpu_seconds)
+    is_locked = _lock_in(VERBS.get(options.verb), payload, limits)
+    json.dump(run_verb(options.verb, {**payload, "is_locked": is_locked}), answers, allow_nan=False)
     answers.close()
     return 0
 
@@ -34,16 +34,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def limit_resources(memory_bytes: int | None, cpu_seconds: int | None) -> None:
-    """What a stranger's file may cost; set by the child itself, before any import of weight."""
-    # Libraries of linear algebra reserve memory for each thread, which counts as used.
-    os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
-    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if memory_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    if cpu_seconds is not None:
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
+def _lock_in(verb: Verb | None, payload: dict[str, Any], limits: Limits) -> bool:
+    """Whether the lock is a whole one, with files, network and processes closed."""
+    if verb is None or not verb.opens_strange_files:
+        empty_environment()
+        limit_resources(limits)
+        return False
+    return lock(read=verb.reads(payload), write=verb.writes(payload), limits=limits).is_complete
 
 
 def claim_stdout() -> IO[Any]:

@@ -6,11 +6,34 @@ loads only what it needs.
 
 import errno
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 Payload = dict[str, Any]
 Answer = dict[str, Any]
+
+
+def _nothing(payload: Payload) -> list[Path]:
+    return []
+
+
+def _folder(payload: Payload) -> list[Path]:
+    return [Path(payload["folder"])]
+
+
+def _folders(payload: Payload) -> list[Path]:
+    return [Path(folder) for folder in payload["folders"].values()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """What a child can do, and which folders stay open to it when it is locked in."""
+
+    run: Callable[[Payload], Any]
+    reads: Callable[[Payload], list[Path]] = _nothing
+    writes: Callable[[Payload], list[Path]] = _nothing
+    opens_strange_files: bool = True
 
 
 def run_verb(verb: str, payload: Payload) -> Answer:
@@ -20,7 +43,7 @@ def run_verb(verb: str, payload: Payload) -> Answer:
     if verb not in VERBS:
         return _refusal("unknown_verb", f"There is no verb {verb!r}; there are {', '.join(VERBS)}.")
     try:
-        return {"ok": True, "result": VERBS[verb](payload)}
+        return {"ok": True, "result": VERBS[verb].run(payload)}
     except DataError as error:
         return _refusal(error.code, error.message, error.row, error.column, error.byte)
     except MemoryError:
@@ -30,6 +53,8 @@ def run_verb(verb: str, payload: Payload) -> Answer:
             " split it, or save its numbers as NPZ.",
         )
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            return _refusal("too_large", "It unpacks to more than one file may hold; split it.")
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         return _refusal("disk_full", "The disk is full.")
@@ -117,12 +142,12 @@ def describe_torch(payload: Payload) -> Any:
     }
 
 
-VERBS: dict[str, Callable[[Payload], Any]] = {
-    "import_dataset": import_dataset,
-    "preview": preview,
-    "statistics": statistics,
-    "builtin_dataset": builtin_dataset,
-    "builtin_datasets": builtin_datasets,
-    "list_builtins": list_builtins,
-    "torch": describe_torch,
+VERBS: dict[str, Verb] = {
+    "import_dataset": Verb(run=import_dataset, writes=_folder),
+    "preview": Verb(run=preview, reads=_folder),
+    "statistics": Verb(run=statistics, reads=_folder),
+    "builtin_dataset": Verb(run=builtin_dataset, writes=_folder),
+    "builtin_datasets": Verb(run=builtin_datasets, writes=_folders),
+    "list_builtins": Verb(run=list_builtins),
+    "torch": Verb(run=describe_torch, opens_strange_files=False),
 }
