@@ -1,0 +1,1 @@
+"""The built-in corpora, made on this machine from its own interpreter and from written rules."""

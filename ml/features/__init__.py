@@ -1,0 +1,1 @@
+"""Classical models: features of tables, text and code, learned by scikit-learn, kept as ONNX."""
