@@ -185,15 +185,6 @@ def create_first_admin() -> tuple[User, str, str] | None:
 # --- Coming in ---------------------------------------------------------------------------
 
 
-def verify_key(raw: str, address: str | None) -> ApiKey | None:
-    """The key, if it may come in now; notes its use."""
-    examined = examine_key(raw, address)
-    if not examined.accepted or examined.key is None:
-        return None
-    note_use(examined.key, address)
-    return examined.key
-
-
 def examine_key(raw: str, address: str | None = None) -> Examined:
     key = _find_key(raw)
     # The comparison runs for unknown prefixes, too, so that time tells nothing.

@@ -90,10 +90,6 @@ def _path(entry: trash.Entry, version: DatasetVersion) -> str:
     return version.file_path if is_free else free_path(entry.name, version.number)
 
 
-def find_deleted(name: str) -> trash.Entry | None:
-    return next(iter(trash.list_entries(TRASH, name)), None)
-
-
 def list_deleted() -> list[trash.Entry]:
     return trash.list_entries(TRASH)
 

@@ -57,11 +57,6 @@ def write_facts(folder: Path, schema: dict[str, Any], content: Content) -> None:
     _write(folder / PREVIEW_FILE, preview_rows(content, 0, PREVIEW_ROWS))
 
 
-def read_schema(folder: Path) -> dict[str, Any]:
-    schema: dict[str, Any] = json.loads((folder / SCHEMA_FILE).read_text())
-    return schema
-
-
 def file_sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -178,9 +178,3 @@ def sparkline(values: Iterable[float | None], label: str) -> str | SafeString:
 @register.filter
 def is_plain(value: Any) -> bool:
     return not isinstance(value, list | dict)
-
-
-@register.filter
-def cut_version(reference: str) -> str:
-    """The name in name@version."""
-    return reference.partition("@")[0]

@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
 from accounts.models import ApiKey
-from accounts.services import verify_key
+from tests.accounts.keys import opened_by
 
 
 def run(*arguments: str) -> str:
@@ -27,7 +27,7 @@ def test_it_prints_the_key_and_how_to_use_it(owner: User) -> None:
 
 def test_as_json_it_prints_one_object(owner: User) -> None:
     made = json.loads(run("--user", "owner", "--name", "ci", "--role", "viewer", "--json"))
-    assert verify_key(made["key"], None)
+    assert opened_by(made["key"])
     assert (made["role"], made["expires_at"]) == ("viewer", None)
 
 

@@ -20,13 +20,14 @@ from accounts.services import (
     create_first_admin,
     create_key,
     examine_key,
+    note_use,
     record_attempt,
     revoke_key,
     rotate_key,
-    verify_key,
 )
 from mlserver.api.permissions import act_by_key
 from mlserver.lib.errors import Invalid
+from tests.accounts.keys import opened_by
 
 IN_AN_HOUR = timedelta(hours=1)
 
@@ -38,7 +39,7 @@ def make(user: User, role: str = "operator", **values: object) -> tuple[ApiKey, 
 def test_a_key_opens_and_only_its_hash_is_kept(owner: User) -> None:
     key, raw = make(owner)
     assert KEY_SHAPE.fullmatch(raw)
-    assert verify_key(raw, "127.0.0.1") == key
+    assert opened_by(raw, "127.0.0.1") == key
     secret = raw.split("_", 2)[2]
     assert len(secret) >= 43
     row = ApiKey.objects.filter(pk=key.pk).values_list()[0]
@@ -60,22 +61,22 @@ def test_a_taken_prefix_is_not_taken_twice(owner: User, monkeypatch: pytest.Monk
 def test_a_wrong_secret_does_not_open(owner: User) -> None:
     _, raw = make(owner)
     other = raw[:-1] + ("a" if raw[-1] != "a" else "b")
-    assert verify_key(other, None) is None
+    assert opened_by(other) is None
     assert examine_key(other).reason == "wrong secret"
 
 
 def test_an_expired_key_does_not_open(owner: User) -> None:
     key, raw = make(owner, expires_at=timezone.now() + IN_AN_HOUR)
-    assert verify_key(raw, None)
+    assert opened_by(raw)
     ApiKey.objects.filter(pk=key.pk).update(expires_at=timezone.now())
-    assert verify_key(raw, None) is None
+    assert opened_by(raw) is None
     assert examine_key(raw).reason == "expired"
 
 
 def test_a_revoked_key_does_not_open_and_stays_in_the_list(owner: User) -> None:
     key, raw = make(owner)
     revoke_key(key)
-    assert verify_key(raw, None) is None
+    assert opened_by(raw) is None
     assert ApiKey.objects.get(pk=key.pk).revoked_at == key.revoked_at
 
 
@@ -91,14 +92,14 @@ def test_the_key_of_a_user_who_left_does_not_open(owner: User) -> None:
     _, raw = make(owner)
     owner.is_active = False
     owner.save()
-    assert verify_key(raw, None) is None
+    assert opened_by(raw) is None
 
 
 def test_rotating_ends_the_old_secret_and_keeps_the_rest(owner: User) -> None:
     key, old = make(owner, expires_at=timezone.now() + IN_AN_HOUR)
     rotated, new = rotate_key(key, by=owner)
-    assert verify_key(old, None) is None
-    assert verify_key(new, None) == rotated
+    assert opened_by(old) is None
+    assert opened_by(new) == rotated
     assert (rotated.pk, rotated.name, rotated.role) == (key.pk, "laptop", "operator")
 
 
@@ -166,23 +167,24 @@ def test_an_unknown_role_is_refused(owner: User) -> None:
 def test_a_pepper_makes_other_hashes(owner: User, settings: Settings) -> None:
     _, plain = make(owner)
     settings.API_KEY_PEPPER = "p" * 40
-    assert verify_key(plain, None) is None
+    assert opened_by(plain) is None
     _, peppered = make(owner)
-    assert verify_key(peppered, None)
+    assert opened_by(peppered)
 
 
 def test_the_last_use_is_written_at_most_once_a_minute(owner: User) -> None:
-    key, raw = make(owner)
-    verify_key(raw, "10.0.0.1")
+    key, _ = make(owner)
+    note_use(key, "10.0.0.1")
     key.refresh_from_db()
     first = key.last_used_at
     assert key.last_used_address == "10.0.0.1"
-    verify_key(raw, "10.0.0.2")
+    note_use(key, "10.0.0.2")
     key.refresh_from_db()
     assert (key.last_used_at, key.last_used_address) == (first, "10.0.0.1")
     long_ago = timezone.now() - timedelta(minutes=2)
     ApiKey.objects.update(last_used_at=long_ago)
-    verify_key(raw, "10.0.0.2")
+    key.refresh_from_db()
+    note_use(key, "10.0.0.2")
     key.refresh_from_db()
     assert key.last_used_address == "10.0.0.2"
 
@@ -192,7 +194,7 @@ def test_the_last_use_is_written_at_most_once_a_minute(owner: User) -> None:
 )
 @given(raw=st.text(max_size=200))
 def test_no_text_is_a_key(db: None, raw: str) -> None:
-    assert verify_key(raw, raw) is None
+    assert opened_by(raw, raw) is None
 
 
 @hypothesis_settings(
@@ -231,7 +233,7 @@ def test_the_first_admin_is_made_once(db: None) -> None:
     assert made is not None
     user, password, raw = made
     assert user.check_password(password)
-    key = verify_key(raw, None)
+    key = opened_by(raw)
     assert key is not None
     assert key.role == "admin"
     assert create_first_admin() is None
@@ -242,8 +244,8 @@ def test_no_first_admin_where_somebody_is(owner: User) -> None:
 
 
 def test_no_secret_lies_in_any_column(owner: User) -> None:
-    _, raw = make(owner)
-    verify_key(raw, None)
+    key, raw = make(owner)
+    note_use(key, None)
     record_attempt(success=True, endpoint="/", raw=raw, user=owner)
     secret = raw.split("_", 2)[2]
     for model in (ApiKey, AuthLog):

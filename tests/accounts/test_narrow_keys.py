@@ -12,9 +12,10 @@ from django.utils import timezone
 
 from accounts.limits import KeyTooWide
 from accounts.models import ApiKey, AuthLog
-from accounts.services import change_key, create_key, rotate_key, verify_key
+from accounts.services import change_key, create_key, rotate_key
 from mlserver.api.permissions import act_by_key
 from mlserver.lib.errors import Forbidden, Invalid
+from tests.accounts.keys import opened_by
 
 KEYS = "/api/v1/auth/keys"
 JSON = "application/json"
@@ -115,20 +116,20 @@ def test_a_key_of_one_network_makes_none_for_another(owner: User) -> None:
 def test_the_old_secret_opens_until_the_overlap_ends(owner: User) -> None:
     key, old = make(owner)
     _, new = rotate_key(key, by=owner, overlap_seconds=3600)
-    assert verify_key(old, None) == verify_key(new, None) == key
+    assert opened_by(old) == opened_by(new) == key
     assert client_with(old).get("/api/v1/me").status_code == 200
     assert AuthLog.objects.latest("id").reason == "old secret"
     ApiKey.objects.filter(pk=key.pk).update(previous_until=timezone.now() - timedelta(seconds=1))
-    assert verify_key(old, None) is None
-    assert verify_key(new, None) == key
+    assert opened_by(old) is None
+    assert opened_by(new) == key
 
 
 def test_rotating_twice_ends_the_first_secret(owner: User) -> None:
     key, first = make(owner)
     _, second = rotate_key(key, by=owner, overlap_seconds=60)
     rotate_key(key, by=owner, overlap_seconds=60)
-    assert verify_key(first, None) is None
-    assert verify_key(second, None) == key
+    assert opened_by(first) is None
+    assert opened_by(second) == key
 
 
 @pytest.mark.parametrize("seconds", [-1, 604801])
@@ -142,7 +143,7 @@ def test_a_revoked_key_has_no_old_secret_either(owner: User) -> None:
     key, old = make(owner)
     rotate_key(key, by=owner, overlap_seconds=3600)
     client_with(make(owner)[1]).delete(f"{KEYS}/{key.pk}")
-    assert verify_key(old, None) is None
+    assert opened_by(old) is None
 
 
 # --- Over REST --------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from django.test import Client
 
 from accounts import audit
 from accounts.models import ApiKey
-from accounts.services import create_key, record_attempt, verify_key
+from accounts.services import create_key, record_attempt
+from tests.accounts.keys import opened_by
 
 PAGES = ["/settings/keys/", "/settings/log/", "/audit/"]
 KEY = re.compile(r"mls_[a-z0-9]+_[A-Za-z0-9_-]{43}")
@@ -44,7 +45,7 @@ def test_everyone_else_may_look(stranger: User, path: str) -> None:
 def test_a_new_key_is_shown_once_with_a_command_to_try_it(owner: User) -> None:
     client = client_of(owner)
     raw = shown_key(client, "/settings/keys/create/", name="laptop", role="viewer", days="7")
-    key = verify_key(raw, None)
+    key = opened_by(raw)
     assert key is not None
     assert (key.name, key.role, key.user) == ("laptop", "viewer", owner)
     assert key.expires_at is not None
@@ -85,13 +86,13 @@ def test_what_was_wrong_is_said_and_what_was_typed_is_kept(
 def test_a_key_is_rotated_with_an_overlap(owner: User) -> None:
     key, old = create_key(user=owner, name="x", role="viewer")
     new = shown_key(client_of(owner), f"/settings/keys/{key.pk}/rotate/", overlap="3600")
-    assert verify_key(old, None) == verify_key(new, None) == key
+    assert opened_by(old) == opened_by(new) == key
 
 
 def test_a_key_is_revoked(owner: User) -> None:
     key, raw = create_key(user=owner, name="x", role="viewer")
     assert client_of(owner).post(f"/settings/keys/{key.pk}/revoke/").status_code == 302
-    assert verify_key(raw, None) is None
+    assert opened_by(raw) is None
 
 
 def test_the_key_of_another_is_not_even_seen(owner: User, teammate: User) -> None:
@@ -100,7 +101,7 @@ def test_the_key_of_another_is_not_even_seen(owner: User, teammate: User) -> Non
     assert "of the owner" not in client.get("/settings/keys/").content.decode()
     for verb in ("rotate", "revoke"):
         assert client.post(f"/settings/keys/{key.pk}/{verb}/").status_code == 404
-    assert verify_key(raw, None) == key
+    assert opened_by(raw) == key
 
 
 def test_an_admin_revokes_and_never_rotates_for_others(owner: User, admin: User) -> None:
@@ -109,7 +110,7 @@ def test_an_admin_revokes_and_never_rotates_for_others(owner: User, admin: User)
     assert "of the owner" in client.get("/settings/keys/").content.decode()
     assert client.post(f"/settings/keys/{key.pk}/rotate/").status_code == 403
     assert client.post(f"/settings/keys/{key.pk}/revoke/").status_code == 302
-    assert verify_key(raw, None) is None
+    assert opened_by(raw) is None
 
 
 def test_who_only_looks_makes_no_key(stranger: User) -> None:

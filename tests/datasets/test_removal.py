@@ -14,7 +14,6 @@ from datasets.models import Dataset, DatasetVersion
 from datasets.removal import (
     delete_dataset,
     empty_trash,
-    find_deleted,
     list_deleted,
     restore_dataset,
 )
@@ -60,9 +59,8 @@ def test_what_was_deleted_comes_back_as_it_was(owner: User, settings: Settings) 
 
 def test_the_manifest_says_what_lies_there(owner: User) -> None:
     delete_dataset(take(owner).dataset, owner)
-    entry = find_deleted("table")
+    (entry,) = list_deleted()
 
-    assert entry is not None
     assert (entry.label, entry.deleted_by) == ("table, 1 version", "owner")
     assert entry.size_bytes > len(CSV)
     assert entry.kept_until - entry.deleted_at == timedelta(days=7)
