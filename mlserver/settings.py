@@ -344,6 +344,9 @@ JOB_KINDS = {
     },
 }
 
+# Who reads the hardware's history for a session: `sessions` is older than `monitoring`.
+HARDWARE_HISTORY = "monitoring.training_readings.read_readings"
+
 # --- Messages to other servers ----------------------------------------------------------
 ALLOWED_PRIVATE_HOSTS = env.names("ALLOWED_PRIVATE_HOSTS")  # names, addresses, networks
 WEBHOOK_TIMEOUT = env.number("WEBHOOK_TIMEOUT", 10, minimum=1)  # seconds

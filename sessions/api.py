@@ -21,13 +21,17 @@ from mlserver.api.permissions import IsAdmin
 from mlserver.lib.downloads import file_response
 from mlserver.lib.errors import Malformed
 from sessions import services
+from sessions.diagnosis import describe_diagnosis
 from sessions.files import find_artifact, list_checkpoints
+from sessions.hardware import read_hardware
 from sessions.metrics import list_keys, read_series
 from sessions.models import EpochMetric, TrainingSession
 from sessions.serializers import (
     ArtifactSerializer,
     CheckpointSerializer,
+    DiagnosisSerializer,
     EpochMetricSerializer,
+    HardwareSerializer,
     QueueSerializer,
     SeriesAnswerSerializer,
     SeriesQuerySerializer,
@@ -152,6 +156,18 @@ class SessionViewSet(
         }
         return Response({"series": {key: _as_json(one) for key, one in found.items()}})
 
+    @extend_schema(responses=DiagnosisSerializer, filters=False)
+    @action(detail=True, pagination_class=None)
+    def diagnosis(self, request: Request, session_id: str) -> Response:
+        """What stands out of what was recorded, as sentences with their numbers."""
+        return Response(describe_diagnosis(self.get_object()))
+
+    @extend_schema(responses=HardwareSerializer, filters=False)
+    @action(detail=True, pagination_class=None)
+    def hardware(self, request: Request, session_id: str) -> Response:
+        """Readings of the machine, and of the GPU it trains on, for the time it ran."""
+        return Response(read_hardware(self.get_object()))
+
     @extend_schema(parameters=[LogQuerySerializer], responses=LOG_RESPONSES)
     @action(detail=True, renderer_classes=LOG_RENDERERS)
     def logs(self, request: Request, session_id: str) -> Response:
@@ -223,6 +239,7 @@ def _object(data: Any) -> dict[str, Any]:
 def _as_json(series: Any) -> dict[str, Any]:
     return {
         "steps": series.steps,
+        "times": series.times,
         "values": series.values,
         "min": series.minimum,
         "max": series.maximum,

@@ -12,11 +12,13 @@ from sessions.models import MetricPoint, TrainingSession
 
 @dataclass(frozen=True)
 class Series:
-    """Steps with their values. Where it was reduced, a value is the mean of a bucket,
-    `step` its last step, and `minimum`/`maximum` its extremes; else these are None."""
+    """Steps with their values and times (Unix seconds). Where it was reduced, a value is the
+    mean of a bucket, step and time are its last, and `minimum`/`maximum` its extremes; else
+    these are None."""
 
     steps: list[int]
     values: list[float | None]
+    times: list[float]
     minimum: list[float | None] | None = None
     maximum: list[float | None] | None = None
 
@@ -33,15 +35,29 @@ def read_series(
     points = MetricPoint.objects.filter(session=session, key=key, step__gt=after)
     span = points.aggregate(count=Count("id"), first=Min("step"), last=Max("step"))
     if span["count"] <= max_points:
-        rows = list(points.order_by("step").values_list("step", "value"))
-        return Series([step for step, _ in rows], [value for _, value in rows])
+        rows = list(points.order_by("step").values_list("step", "value", "timestamp"))
+        steps, values, moments = map(list, zip(*rows, strict=True)) if rows else ([], [], [])
+        return Series(steps, values, [moment.timestamp() for moment in moments])
     width = ceil((span["last"] - span["first"] + 1) / max_points)
     buckets = (
         points.annotate(bucket=(F("step") - span["first"]) / width)
         .values("bucket")
-        .annotate(last=Max("step"), mean=Avg("value"), low=Min("value"), high=Max("value"))
+        .annotate(
+            last=Max("step"),
+            mean=Avg("value"),
+            at=Max("timestamp"),
+            low=Min("value"),
+            high=Max("value"),
+        )
         .order_by("bucket")
-        .values_list("last", "mean", "low", "high")
+        .values_list("last", "mean", "at", "low", "high")
     )
-    steps, means, lows, highs = (list(column) for column in zip(*buckets, strict=True))
-    return Series(steps, means, lows, highs)
+    steps, means, moments, lows, highs = (list(column) for column in zip(*buckets, strict=True))
+    return Series(steps, means, [moment.timestamp() for moment in moments], lows, highs)
+
+
+def find_not_finite(session: TrainingSession) -> tuple[str, int] | None:
+    """Series and step of the first value that was NaN or infinite; null is stored for it."""
+    lost = MetricPoint.objects.filter(session=session, value=None).order_by("step", "-key")
+    first = lost.values_list("key", "step").first()
+    return None if first is None else (first[0], first[1])

@@ -108,6 +108,7 @@ class SeriesSerializer(serializers.Serializer[Any]):
     """`values` are means where the series was reduced; then `min` and `max` are there."""
 
     steps = serializers.ListField(child=serializers.IntegerField())
+    times = serializers.ListField(child=serializers.FloatField(), help_text="Unix seconds")
     values = serializers.ListField(child=serializers.FloatField(allow_null=True))
     min = serializers.ListField(child=serializers.FloatField(allow_null=True), allow_null=True)
     max = serializers.ListField(child=serializers.FloatField(allow_null=True), allow_null=True)
@@ -115,6 +116,42 @@ class SeriesSerializer(serializers.Serializer[Any]):
 
 class SeriesAnswerSerializer(serializers.Serializer[Any]):
     series = serializers.DictField(child=SeriesSerializer())
+
+
+class FindingSerializer(serializers.Serializer[Any]):
+    code = serializers.CharField(help_text="stable word")
+    level = serializers.ChoiceField(choices=["warning", "note"])
+    sentence = serializers.CharField(help_text="what, with the numbers, and what to do")
+    evidence = serializers.DictField(help_text="the numbers that led to it")
+
+
+class NotFiniteSerializer(serializers.Serializer[Any]):
+    series = serializers.CharField()
+    step = serializers.IntegerField()
+
+
+class BasisSerializer(serializers.Serializer[Any]):
+    epochs = serializers.IntegerField()
+    steps = serializers.IntegerField()
+    gpu_readings = serializers.IntegerField()
+
+
+class DiagnosisSerializer(serializers.Serializer[Any]):
+    findings = FindingSerializer(many=True, help_text="warnings first; empty: nothing stands out")
+    step_seconds = serializers.DictField(
+        child=serializers.FloatField(), allow_null=True, help_text="mean of each part of a step"
+    )
+    not_finite = NotFiniteSerializer(allow_null=True, help_text="the first NaN or infinity")
+    basis = BasisSerializer(help_text="how much was looked at")
+
+
+class HardwareSerializer(serializers.Serializer[Any]):
+    bucket_seconds = serializers.FloatField(allow_null=True)
+    timestamps = serializers.ListField(child=serializers.FloatField(), help_text="Unix seconds")
+    series = serializers.DictField(
+        child=serializers.ListField(child=serializers.FloatField(allow_null=True))
+    )
+    reason = serializers.CharField(allow_null=True, help_text="why there is none")
 
 
 JSON_TYPES: dict[str, dict[str, Any]] = {
