@@ -85,6 +85,7 @@ class JobQuerySet(models.QuerySet["Job"]):
                 host=host,
                 phase="",
                 stumbles=0,
+                yielding=False,
                 retry_at=None,
                 error="",
                 error_code="",
@@ -154,6 +155,7 @@ class Job(models.Model):
     phase = models.CharField(max_length=32, blank=True, default="")
     priority = models.IntegerField(default=0, help_text="higher goes first")
     preemptible = models.BooleanField(default=False, help_text="yields to other people's work")
+    yielding = models.BooleanField(default=False, help_text="asked to give up its seat")
     progress = models.FloatField(default=0.0, help_text="0 to 100")
     spec = models.JSONField(default=dict, help_text="what was asked for")
     result = models.JSONField(null=True, blank=True)

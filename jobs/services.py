@@ -21,6 +21,8 @@ from django_q.tasks import async_task
 
 from jobs.leases import Lease
 from jobs.models import Job, LogLine, QueueHold, State, Wanted
+from jobs.preemption import ask_to_yield
+from ml import failpoints
 from mlserver.lib.errors import Conflict
 from mlserver.lib.ids import make_id
 from mlserver.lib.locks import exclusive
@@ -76,8 +78,8 @@ def log(job_id: str, message: str, level: str = LogLine.Level.INFO) -> None:
 def queue_order(kind: str) -> list[str]:
     """Ids of the waiting jobs in the order in which they will be claimed.
 
-    By priority, then owners in turn (who was served longest ago comes first), then
-    first come.
+    What is preemptible comes last. By priority, then owners in turn (who was served longest
+    ago comes first), then first come.
     """
     last_served = dict(
         Job.objects.filter(kind=kind, started_at__isnull=False)
@@ -85,13 +87,14 @@ def queue_order(kind: str) -> list[str]:
         .annotate(Max("started_at"))
         .order_by()
     )
-    by_priority: dict[int, dict[int | None, list[str]]] = defaultdict(lambda: defaultdict(list))
+    by_rank: dict[Any, dict[int | None, list[str]]] = defaultdict(lambda: defaultdict(list))
     waiting = Job.objects.filter(kind=kind).waiting().order_by("created_at", "id")
-    for job_id, owner, priority in waiting.values_list("id", "owner_id", "priority"):
-        by_priority[priority][owner].append(job_id)
+    columns = waiting.values_list("id", "owner_id", "preemptible", "priority")
+    for job_id, owner, preemptible, priority in columns:
+        by_rank[not preemptible, priority][owner].append(job_id)
     order: list[str] = []
-    for priority in sorted(by_priority, reverse=True):
-        queues = by_priority[priority]
+    for rank in sorted(by_rank, reverse=True):
+        queues = by_rank[rank]
         turns = sorted(queues, key=lambda who: _never_first(last_served.get(who)))
         order += _in_turns(queues[who] for who in turns)
     return order
@@ -118,10 +121,14 @@ def is_held(kind: str) -> bool:
 def claim_next(kind: str) -> Job | None:
     """Give a free seat to the first in line. The lock keeps two claimers from sharing a seat.
 
-    None while the queue is held (see jobs.holds).
+    None while the queue is held (see jobs.holds). Without a free seat, those who must
+    yield are asked to (see jobs.preemption).
     """
     with exclusive(f"seats:{kind}"):
-        if is_held(kind) or count_free_seats(kind) <= 0:
+        if is_held(kind):
+            return None
+        if count_free_seats(kind) <= 0:
+            ask_to_yield(kind)
             return None
         for job_id in queue_order(kind):
             if Job.objects.claim(job_id, lease_owner="", host=socket.gethostname()):
@@ -137,6 +144,7 @@ def run_slice(job_id: str) -> None:
     lease = Lease(job_id, job.attempt)
     if not Job.objects.take_lease(job_id, lease.owner):
         return
+    failpoints.hit("supervisor.after_claim")
     work: Callable[[Lease], bool] = import_string(settings.JOB_KINDS[job.kind]["slice"])
     try:
         goes_on = work(lease)
@@ -186,14 +194,13 @@ def _send(task: str, argument: str, kind: str) -> None:
 
 
 def wake_what_waits(cluster: str | None = None) -> None:
-    """The watchdog: resume what runs without a supervisor, start what waits for a free seat."""
+    """The watchdog: resume what runs without a supervisor, start what waits."""
     for kind, how in settings.JOB_KINDS.items():
         if cluster not in (None, how["cluster"]):
             continue
         for job_id in Job.objects.filter(kind=kind).abandoned().values_list("pk", flat=True):
             send_slice(job_id, kind)
-        waits = Job.objects.filter(kind=kind).waiting().exists()
-        if waits and not is_held(kind) and count_free_seats(kind) > 0:
+        if Job.objects.filter(kind=kind).waiting().exists() and not is_held(kind):
             wake(kind)
 
 
@@ -256,20 +263,23 @@ def set_priority(job: Job, priority: int) -> Job:
 def requeue_job(job: Job, *, code: str, sentence: str, delay_seconds: float = 0) -> bool:
     """Put a running job back into the queue, to go on from where it was."""
     retry_at = timezone.now() + timedelta(seconds=delay_seconds) if delay_seconds else None
-    moved = Job.objects.move(
-        job.pk,
-        State.RUNNING,
-        State.QUEUED,
-        attempt=job.attempt,
-        error=sentence,
-        error_code=code,
-        retry_at=retry_at,
-        phase="",
-    )
-    if moved:
-        log(job.pk, sentence, LogLine.Level.WARNING)
-        _settle(job)
-        wake(job.kind)
+    with transaction.atomic():
+        moved = Job.objects.move(
+            job.pk,
+            State.RUNNING,
+            State.QUEUED,
+            attempt=job.attempt,
+            error=sentence,
+            error_code=code,
+            retry_at=retry_at,
+            phase="",
+        )
+        if moved:
+            log(job.pk, sentence, LogLine.Level.WARNING)
+            _settle(job)
+            wake(job.kind)
+        failpoints.hit("supervisor.before_requeue")
+    failpoints.hit("supervisor.after_requeue")
     return moved
 
 
@@ -286,16 +296,18 @@ def end_job(job: Job, state: str, *, sentence: str, code: str = "", **values: An
 
     The sentence goes into the log, and with a `code` it is the job's error.
     """
-    moved = Job.objects.move(
-        job.pk,
-        State.RUNNING,
-        state,
-        attempt=job.attempt,
-        error=sentence if code else "",
-        error_code=code,
-        phase="",
-        **values,
-    )
-    if moved:
-        log(job.pk, sentence, LogLine.Level.ERROR if code else LogLine.Level.INFO)
+    with transaction.atomic():
+        moved = Job.objects.move(
+            job.pk,
+            State.RUNNING,
+            state,
+            attempt=job.attempt,
+            error=sentence if code else "",
+            error_code=code,
+            phase="",
+            **values,
+        )
+        if moved:
+            log(job.pk, sentence, LogLine.Level.ERROR if code else LogLine.Level.INFO)
+        failpoints.hit("supervisor.before_end")
     return moved

@@ -18,6 +18,7 @@ EXIT_CODES = {
     "host_out_of_memory": 78,
     "diverged": 79,
     "timed_out": 80,
+    "io_error": 81,
 }
 REASONS = {code: reason for reason, code in EXIT_CODES.items()}
 
@@ -32,6 +33,7 @@ SENTENCES = {
     "gpu_out_of_memory": "The GPU memory was not enough; try a smaller batch_size.",
     "host_out_of_memory": "The memory of this machine was not enough.",
     "diverged": "The loss was no longer a number; try a smaller learning_rate.",
+    "io_error": "A file could not be read or written; stderr.log says which.",
     "timed_out": "max_duration_seconds was used up.",
 }
 

@@ -66,7 +66,7 @@ class Launcher:
 
     def _clear_earlier_attempts(self) -> None:
         self._end_leftovers()  # torchrun's workers, say, of a launcher that was killed
-        for path in (self.run.result_path, self.run.exit_path):
+        for path in (self.run.result_path, self.run.exit_path, self.run.beat_path):
             path.unlink(missing_ok=True)
 
     def _start(self) -> subprocess.Popen[bytes]:

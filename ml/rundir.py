@@ -57,6 +57,10 @@ class RunDir:
         return self.path / "exit.json"
 
     @property
+    def beat_path(self) -> Path:
+        return self.path / "alive"
+
+    @property
     def model_path(self) -> Path:
         return self.path / "model"
 
@@ -82,6 +86,17 @@ class RunDir:
     def read_control(self) -> str:
         wanted = (read_json(self.control_path) or {}).get("wanted", "run")
         return wanted if wanted in CONTROLS else "run"
+
+    def beat(self) -> None:
+        """A sign of life: the trainer has come to another batch."""
+        self.beat_path.touch()
+
+    def last_beat(self) -> float | None:
+        """When this attempt gave its last sign of life, by time.time(); None before the first."""
+        try:
+            return self.beat_path.stat().st_mtime
+        except FileNotFoundError:
+            return None
 
     def next_attempt(self) -> int:
         names = (ATTEMPT_NAME.fullmatch(entry.name) for entry in self.path.iterdir())

@@ -307,6 +307,8 @@ SPECTACULAR_SETTINGS = {
 # so a slice of work must end well before it.
 SLICE_SECONDS = 5
 LEASE_SECONDS = 15
+# A training without progress for so long, or for ten of its steps, is ended and tried again.
+HANG_SECONDS = env.number("HANG_SECONDS", 120, minimum=1)
 _CLUSTER = {
     "orm": "default",
     "timeout": 20,

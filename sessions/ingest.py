@@ -18,6 +18,7 @@ from django.utils.dateparse import parse_datetime
 
 from jobs.leases import Lease
 from jobs.models import Job, LogLine
+from ml import failpoints
 from ml.rundir import RunDir, read_events
 from sessions.models import EpochMetric, MetricPoint, TrainingSession
 
@@ -152,12 +153,15 @@ def ingest(session: TrainingSession, run: RunDir, lease: Lease) -> bool:
     events, new_offset = read_events(run.journal_path(lease.attempt), offset)
     if new_offset == offset:
         return False
+    failpoints.hit("supervisor.after_tail")
     batch = Batch(session)
     for event in events:
         batch.take(event)
     with transaction.atomic():
         lease.write(journal_offset=new_offset, phase="training", progress=_progress(session))
         batch.save()
+        failpoints.hit("supervisor.before_commit")
+    failpoints.hit("supervisor.after_commit")
     return True
 
 

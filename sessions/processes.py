@@ -1,7 +1,5 @@
 """The operating-system processes of a run: its launcher and everything under it."""
 
-import os
-import signal
 from contextlib import suppress
 
 import psutil
@@ -11,22 +9,28 @@ from ml.rundir import RunDir
 
 def process_tree(run: RunDir) -> list[psutil.Process]:
     """Whoever holds the run's lock, children first; empty when nobody does."""
-    owner = run.lock_owner() if run.is_locked() else None
-    if owner is None:
-        return []
     try:
-        launcher = psutil.Process(owner["pid"])
-        return [*launcher.children(recursive=True), launcher]
+        launcher = _find_launcher(run)
+        return [*launcher.children(recursive=True), launcher] if launcher else []
     except psutil.NoSuchProcess:
         return []
 
 
 def ask_to_end(run: RunDir) -> None:
     """SIGTERM to the launcher, which ends its trainer, gently and then hard."""
+    with suppress(psutil.NoSuchProcess):  # it ended by itself in this moment
+        if launcher := _find_launcher(run):
+            launcher.terminate()
+
+
+def _find_launcher(run: RunDir) -> psutil.Process | None:
+    """The owner of the lock. Raises NoSuchProcess."""
     owner = run.lock_owner() if run.is_locked() else None
-    if owner is not None:
-        with suppress(ProcessLookupError):  # it ended by itself in this moment
-            os.kill(owner["pid"], signal.SIGTERM)
+    if owner is None:
+        return None
+    process = psutil.Process(owner["pid"])
+    # A new owner's name may not be written yet; the old one's number may be a stranger's by now.
+    return process if any(run.path.name in word for word in process.cmdline()) else None
 
 
 def end_trees(runs: list[RunDir], grace_seconds: float) -> None:

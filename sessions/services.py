@@ -25,6 +25,7 @@ from sessions.models import TrainingSession
 from sessions.processes import end_trees
 
 MINIMUM_FREE_BYTES = 200 * 2**20  # below this no session is started
+TOO_LITTLE_SPACE = "Less than 200 MB are free where runs are kept."
 
 
 class ConfigInvalid(Invalid):
@@ -32,21 +33,29 @@ class ConfigInvalid(Invalid):
 
 
 def start_session(
-    *, owner: User, config: dict[str, Any], name: str = "", priority: int = 0
+    *,
+    owner: User,
+    config: dict[str, Any],
+    name: str = "",
+    priority: int = 0,
+    preemptible: bool = False,
 ) -> TrainingSession:
     """Check everything that can be known now, then put a new session into the queue.
 
-    Raises ConfigInvalid (fields), NotFound (dataset), NoSpace.
+    A preemptible one gives its seat to whatever else waits, and goes on afterwards. Raises
+    ConfigInvalid (fields), NotFound (dataset), NoSpace.
     """
     parsed = check_config(config)
     if name:
         check_name(name)  # it will name the model
     version = find_version(str(parsed.dataset))
     check_dataset(parsed, version)
-    if shutil.disk_usage(settings.RUNS_DIR).free < MINIMUM_FREE_BYTES:
-        raise NoSpace("Less than 200 MB are free where runs are kept; delete something first.")
+    if not has_space():
+        raise NoSpace(f"{TOO_LITTLE_SPACE} Delete something first.")
     with transaction.atomic():
-        job = jobs.create_job("train", owner=owner, spec=config, priority=priority)
+        job = jobs.create_job(
+            "train", owner=owner, spec=config, priority=priority, preemptible=preemptible
+        )
         complete = {**parsed.to_dict(), "session": job.pk, "dataset": str(version)}
         session = TrainingSession.objects.create(
             job=job,
@@ -59,6 +68,10 @@ def start_session(
         facts = {"name": name, "dataset": str(version), "recipe": parsed.recipe}
         audit.record(owner, "session.start", session.pk, after=facts)
     return session
+
+
+def has_space() -> bool:
+    return shutil.disk_usage(settings.RUNS_DIR).free >= MINIMUM_FREE_BYTES
 
 
 def check_config(config: dict[str, Any]) -> NetworkConfig:

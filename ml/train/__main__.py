@@ -6,9 +6,11 @@ It owns the run's lock, either its own (started by hand) or the launcher's.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import importlib.metadata
 import os
 import platform
+import signal
 import sys
 import time
 import traceback
@@ -161,6 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not run.path.is_dir():
         parser.error(f"there is no run directory {run.path}")
     attempt: int = options.attempt or run.next_attempt()
+    faulthandler.register(signal.SIGUSR1)  # the supervisor asks one that hangs where it is
     inherited = os.environ.pop(LOCK_VARIABLE, None)
     try:
         lock = run.take_lock(attempt, int(inherited) if inherited else None)

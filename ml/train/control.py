@@ -17,7 +17,10 @@ class Control:
         self._wanted = "run"
 
     def wanted(self) -> str:
-        """What is wanted now; it stays wanted until it is obeyed or the file says otherwise."""
+        """What is wanted now, asked at every batch: who does not ask for long is taken to hang.
+
+        It stays wanted until it is obeyed or the file says otherwise.
+        """
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + POLL_SECONDS
             self._look()
@@ -28,6 +31,7 @@ class Control:
         self._wanted = "run"
 
     def _look(self) -> None:
+        self._run.beat()
         try:
             status = self._run.control_path.stat()
         except FileNotFoundError:

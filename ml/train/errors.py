@@ -6,6 +6,7 @@ import errno
 
 import torch
 
+BROKEN_STORAGE = frozenset({errno.EIO, errno.ESTALE, errno.EREMOTEIO, errno.ETIMEDOUT})
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -44,6 +45,8 @@ def explain(error: Exception) -> TrainingFailed:
         where = f" while writing {error.filename}" if error.filename else ""
         sentence = f"The disk is full{where}: free some space and start the session again."
         return TrainingFailed("disk_full", sentence)
+    if isinstance(error, OSError) and error.errno in BROKEN_STORAGE:
+        return TrainingFailed("io_error", f"The storage failed: {_first_line(error)}.")
     sentence = f"An unexpected {type(error).__name__} stopped the training; stderr.log has more."
     return TrainingFailed("crashed", f"{sentence} ({_first_line(error)})")
 
