@@ -81,6 +81,25 @@ def queue_order(kind: str) -> list[str]:
     What is preemptible comes last. By priority, then owners in turn (who was served longest
     ago comes first), then first come.
     """
+    return _in_order(kind, _waiting_rows(kind))
+
+
+def place_in_queue(kind: str, *, owner: User, priority: int) -> int:
+    """The place, from 1, that a job would have if it came now; it is not created."""
+    newcomer = ("", owner.pk, False, priority)
+    return 1 + _in_order(kind, [*_waiting_rows(kind), newcomer]).index("")
+
+
+Waiting = tuple[str, int | None, bool, int]
+
+
+def _waiting_rows(kind: str) -> list[Waiting]:
+    """First come, first."""
+    waiting = Job.objects.filter(kind=kind).waiting().order_by("created_at", "id")
+    return list(waiting.values_list("id", "owner_id", "preemptible", "priority"))
+
+
+def _in_order(kind: str, rows: Iterable[Waiting]) -> list[str]:
     last_served = dict(
         Job.objects.filter(kind=kind, started_at__isnull=False)
         .values_list("owner_id")
@@ -88,9 +107,7 @@ def queue_order(kind: str) -> list[str]:
         .order_by()
     )
     by_rank: dict[Any, dict[int | None, list[str]]] = defaultdict(lambda: defaultdict(list))
-    waiting = Job.objects.filter(kind=kind).waiting().order_by("created_at", "id")
-    columns = waiting.values_list("id", "owner_id", "preemptible", "priority")
-    for job_id, owner, preemptible, priority in columns:
+    for job_id, owner, preemptible, priority in rows:
         by_rank[not preemptible, priority][owner].append(job_id)
     order: list[str] = []
     for rank in sorted(by_rank, reverse=True):

@@ -38,6 +38,7 @@ from sessions.serializers import (
     SessionPatchSerializer,
     SessionSerializer,
     StartFields,
+    clone_schema,
     start_schema,
 )
 
@@ -46,6 +47,8 @@ START_EXAMPLE = OpenApiExample(
     value={"dataset": "digits", "architecture": "cnn", "epochs": 12, "batch_size": 64, "seed": 3},
     request_only=True,
 )
+
+CLONE_EXAMPLE = OpenApiExample("a smaller step", value={"learning_rate": 0.0003}, request_only=True)
 
 
 class SessionViewSet(
@@ -65,6 +68,7 @@ class SessionViewSet(
         "recipe": "recipe",
         "owner": "job__owner__username",
         "dataset": "dataset_version__dataset__name",
+        "cloned_from": "cloned_from",
     }
     search_fields = ["job__id", "name"]
     ordering_fields = {
@@ -83,12 +87,8 @@ class SessionViewSet(
         examples=[START_EXAMPLE],
     )
     def create(self, request: Request) -> Response:
-        config = _object(request.data)
-        around = StartFields(data={k: config.pop(k) for k in ("name", "priority") if k in config})
-        around.is_valid(raise_exception=True)
-        session = services.start_session(
-            owner=_user(request), config=config, **around.validated_data
-        )
+        config, around = _split(request.data)
+        session = services.start_session(owner=_user(request), config=config, **around)
         return self._answer(session, status.HTTP_201_CREATED)
 
     @extend_schema(request=SessionPatchSerializer, responses=SessionSerializer)
@@ -126,6 +126,19 @@ class SessionViewSet(
     def resume(self, request: Request, session_id: str) -> Response:
         """Put a paused session back into the queue."""
         return self._answer(services.resume_session(self.get_object(), _user(request)))
+
+    @extend_schema(
+        request={"application/json": clone_schema()},
+        responses={201: SessionSerializer},
+        examples=[CLONE_EXAMPLE],
+    )
+    @action(detail=True, methods=["post"])
+    def clone(self, request: Request, session_id: str) -> Response:
+        """Start a session with this one's configuration, but for the fields of the body."""
+        source = self.get_object()
+        changes, around = _split(request.data)
+        session = services.clone_session(source, owner=_user(request), changes=changes, **around)
+        return self._answer(session, status.HTTP_201_CREATED)
 
     @extend_schema(responses=EpochMetricSerializer(many=True))
     @action(detail=True)
@@ -228,6 +241,14 @@ class SessionViewSet(
 
 def _user(request: Request) -> User:
     return cast(User, request.user)  # the permission class let nobody else through
+
+
+def _split(data: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The training configuration, and what surrounds it where it was given."""
+    config = _object(data)
+    around = StartFields(data={k: config.pop(k) for k in ("name", "priority") if k in config})
+    around.is_valid(raise_exception=True)
+    return config, around.validated_data
 
 
 def _object(data: Any) -> dict[str, Any]:

@@ -50,6 +50,9 @@ class TrainingSession(models.Model):
         on_delete=models.SET_NULL,
         related_name="training_sessions",
     )
+    cloned_from = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="clones"
+    )
     current_epoch = models.PositiveIntegerField(default=0)
     total_epochs = models.PositiveIntegerField()
     current_step = models.PositiveBigIntegerField(default=0)

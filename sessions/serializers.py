@@ -26,6 +26,7 @@ class SessionSerializer(serializers.ModelSerializer[TrainingSession]):
     error = serializers.CharField(source="job.error")
     error_code = serializers.CharField(source="job.error_code")
     attempt = serializers.IntegerField(source="job.attempt")
+    cloned_from = serializers.CharField(source="cloned_from_id", help_text="session it began as")
     produced = serializers.SerializerMethodField(help_text="the model version it yielded")
 
     class Meta:
@@ -52,6 +53,7 @@ class SessionSerializer(serializers.ModelSerializer[TrainingSession]):
             "error",
             "error_code",
             "attempt",
+            "cloned_from",
             "produced",
             "summary",
         ]
@@ -64,8 +66,10 @@ class SessionSerializer(serializers.ModelSerializer[TrainingSession]):
 class StartFields(serializers.Serializer[Any]):
     """What surrounds the training configuration in a request to start."""
 
-    name = serializers.CharField(max_length=100, default="", allow_blank=True, help_text=NAME_HELP)
-    priority = serializers.IntegerField(min_value=-1000, max_value=1000, default=0)
+    name = serializers.CharField(
+        max_length=100, required=False, allow_blank=True, help_text=NAME_HELP
+    )
+    priority = serializers.IntegerField(min_value=-1000, max_value=1000, required=False)
 
 
 class SessionPatchSerializer(serializers.Serializer[Any]):
@@ -178,6 +182,11 @@ def start_schema() -> dict[str, Any]:
         if field["required"]:
             required.append(field["name"])
     return {"type": "object", "properties": properties, "required": required}
+
+
+def clone_schema() -> dict[str, Any]:
+    """The body of POST sessions/{id}/clone: any of the fields, none required."""
+    return {key: value for key, value in start_schema().items() if key != "required"}
 
 
 def _describe_property(field: dict[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ def start_session(
     name: str = "",
     priority: int = 0,
     preemptible: bool = False,
+    cloned_from: TrainingSession | None = None,
 ) -> TrainingSession:
     """Check everything that can be known now, then put a new session into the queue.
 
@@ -64,10 +65,35 @@ def start_session(
             config=complete,
             dataset_version=version,
             total_epochs=parsed.epochs,
+            cloned_from=cloned_from,
         )
         facts = {"name": name, "dataset": str(version), "recipe": parsed.recipe}
+        if cloned_from is not None:
+            facts["cloned_from"] = cloned_from.pk
         audit.record(owner, "session.start", session.pk, after=facts)
     return session
+
+
+def clone_session(
+    source: TrainingSession,
+    *,
+    owner: User,
+    changes: dict[str, Any],
+    name: str | None = None,
+    priority: int = 0,
+) -> TrainingSession:
+    """Start a session with the configuration of another, but for `changes`; it names its source.
+
+    `name` None: the source's. Raises what start_session raises.
+    """
+    config = {key: value for key, value in source.config.items() if key != "session"}
+    return start_session(
+        owner=owner,
+        config={**config, **changes},
+        name=source.name if name is None else name,
+        priority=priority,
+        cloned_from=source,
+    )
 
 
 def has_space() -> bool:

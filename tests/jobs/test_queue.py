@@ -48,6 +48,19 @@ def test_who_was_served_last_waits_for_the_others(owner: User, teammate: User) -
     assert services.queue_order("train") == [theirs.pk, mine.pk]
 
 
+def test_the_place_that_a_newcomer_would_have_is_known_before_it_comes(
+    owner: User, teammate: User
+) -> None:
+    for _ in range(2):
+        create(owner)
+    create(teammate)
+    assert services.place_in_queue("train", owner=owner, priority=0) == 4
+    assert services.place_in_queue("train", owner=teammate, priority=0) == 4
+    assert services.place_in_queue("train", owner=owner, priority=1) == 1
+    newcomer = create(teammate)
+    assert services.queue_order("train")[3] == newcomer.pk
+
+
 def test_no_more_run_than_there_are_seats(settings: Settings) -> None:
     settings.MAX_CONCURRENT_SESSIONS = 2
     for _ in range(3):
