@@ -124,7 +124,7 @@ class SeriesAnswerSerializer(serializers.Serializer[Any]):
 
 class FindingSerializer(serializers.Serializer[Any]):
     code = serializers.CharField(help_text="stable word")
-    level = serializers.ChoiceField(choices=["warning", "note"])
+    level = serializers.CharField(help_text="warning (costs the result) or note (costs time)")
     sentence = serializers.CharField(help_text="what, with the numbers, and what to do")
     evidence = serializers.DictField(help_text="the numbers that led to it")
 

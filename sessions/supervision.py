@@ -26,6 +26,7 @@ from sessions.ingest import ingest
 from sessions.models import TrainingSession
 from sessions.placement import place
 from sessions.processes import ask_to_end, end_trees
+from sessions.run_config import run_config
 from sessions.services import TOO_LITTLE_SPACE, has_space
 
 TAIL_SECONDS = 0.25
@@ -127,7 +128,7 @@ def _launch(session: TrainingSession, run: RunDir, lease: Lease) -> bool:
         jobs.requeue_job(session.job, code="disk_full", sentence=sentence, delay_seconds=delay)
         return False
     if not run.config_path.exists():
-        run.create(_run_config(session))
+        run.create(run_config(session.pk, session.config, session.dataset_version))
     run.write_control("run")
     _start_launcher(session, run, lease)
     lease.write(phase="starting")
@@ -168,20 +169,6 @@ def _launch_failed(session: TrainingSession, run: RunDir, lease: Lease, code: in
     sentence = f"The launcher ended with exit code {code} before it began; see {LAUNCHER_LOG}."
     settle_failure(session, session.job, run, lease, "lost", sentence)
     return False
-
-
-def _run_config(session: TrainingSession) -> dict[str, object]:
-    version = session.dataset_version
-    if version is None:
-        raise RuntimeError(f"{session.pk} has no dataset version")
-    reference = {
-        "path": str(version.folder),
-        "format": version.format,
-        "target": session.config.get("target") or version.schema.get("target"),
-        "name": version.dataset.name,
-        "version": version.number,
-    }
-    return {**session.config, "session": session.pk, "dataset": reference}
 
 
 def _pass_on(job: Job, run: RunDir) -> None:
