@@ -102,6 +102,10 @@ class Table:
     features: dict[str, Array]
     target: Array | None
     target_name: str | None
+    splits: Array | None = None
+    """train, validation or test for each row, where the dataset itself says so."""
+    groups: Array | None = None
+    """Rows of one group belong into one part."""
 
 
 @dataclass(frozen=True)

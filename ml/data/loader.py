@@ -20,6 +20,7 @@ from ml.data.content import (
     Texts,
 )
 from ml.data.delimited import read_delimited
+from ml.data.parts import find_groups, find_splits, part_columns
 from ml.data.plain import read_text
 from ml.data.records import read_json, read_jsonl
 from ml.data.target import choose_target
@@ -105,13 +106,21 @@ def _table(rows: Rows, wanted: str) -> Table:
     keep = ~target.missing
     if not keep.any():
         raise DataError(f"The target column {name!r} has no values.", column=name)
+    placed = part_columns(rows)
     features = {
         column.name: as_feature(column)[keep]
         for column in rows.columns
-        if column is not target and not column.is_empty
+        if column is not target and column.name not in placed and not column.is_empty
     }
     kept = Column(name, target.type, target.values[keep])
-    return Table(features, as_target(kept), name)
+    splits, groups = find_splits(rows), find_groups(rows)
+    return Table(
+        features,
+        as_target(kept),
+        name,
+        splits=None if splits is None else splits[keep],
+        groups=None if groups is None else groups[keep],
+    )
 
 
 def as_feature(column: Column) -> Array:

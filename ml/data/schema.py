@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from ml.data.content import Array, Column, Content, DataError, Pictures, Rows, Texts
+from ml.data.parts import describe_parts
 from ml.data.target import choose_target, classes_of
 
 IMAGE_COLUMN = "image"
@@ -57,7 +58,12 @@ def _describe_rows(rows: Rows, wanted: str | None) -> dict[str, Any]:
         "dimensions": [len(rows), len(rows.columns)],
         "target": target,
         "classes": classes_of(column),
-        "warnings": [*rows.warnings, *warnings, *_missing_warnings(rows, column)],
+        "warnings": [
+            *rows.warnings,
+            *warnings,
+            *describe_parts(rows),
+            *_missing_warnings(rows, column),
+        ],
     }
 
 

@@ -5,6 +5,7 @@ import difflib
 import numpy as np
 
 from ml.data.content import Column, DataError, Rows
+from ml.data.parts import part_columns
 
 TARGET_NAMES = ("label", "target", "class", "y")
 MAX_CLASSES = 1_000
@@ -23,11 +24,13 @@ def choose_target(rows: Rows, wanted: str | None) -> tuple[str, list[str]]:
     for usual in TARGET_NAMES:
         if usual in lowered:
             return lowered[usual], []
+    placed = part_columns(rows)
+    last = [name for name in names if name not in placed][-1]
     warning = (
         f"No column is called {', '.join(TARGET_NAMES[:-1])} or {TARGET_NAMES[-1]},"
-        f" so the last one, {names[-1]!r}, is taken as the target; name another if that is wrong."
+        f" so the last one, {last!r}, is taken as the target; name another if that is wrong."
     )
-    return names[-1], [warning]
+    return last, [warning]
 
 
 def _named(names: list[str], wanted: str) -> str:

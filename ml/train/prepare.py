@@ -18,10 +18,9 @@ from ml.data.content import Column
 from ml.data.target import MAX_CLASSES, classes_of
 from ml.train import model
 from ml.train.errors import TrainingFailed
+from ml.train.held_back import hold_back
 
 MAX_CATEGORIES = 100
-VALIDATION_STREAM = 1
-"""Keeps the shuffle of the split apart from the shuffles of the epochs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +49,15 @@ def prepare(config: NetworkConfig, folder: Path) -> Prepared:
     else:
         targets, classes = encode_numbers(target), None
     loss_function = decide_loss(config, task, len(classes or []))
-    train_rows, validation_rows = split_rows(
-        targets, config.validation_split, config.seed, stratify=classes is not None
-    )
     warnings: list[str] = []
+    train_rows, validation_rows = hold_back(
+        targets,
+        config.validation_split,
+        config.seed,
+        splits=data.splits if isinstance(data, Table) else None,
+        groups=data.groups if isinstance(data, Table) else None,
+        warn=warnings.append,
+    )
     if isinstance(data, Images):
         preprocess, inputs = _prepare_images(data, train_rows)
     else:
@@ -160,22 +164,6 @@ def encode_numbers(target: np.ndarray) -> np.ndarray:
     except (TypeError, ValueError) as error:
         sentence = f"The target must hold numbers for a regression: {error}"
         raise TrainingFailed("data_error", sentence) from error
-
-
-def split_rows(
-    targets: np.ndarray, share: float, seed: int, *, stratify: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers for training and validation; each class keeps a row to learn from."""
-    random = np.random.default_rng([VALIDATION_STREAM, seed])
-    groups = [np.flatnonzero(targets == value) for value in np.unique(targets)]
-    if not stratify:
-        groups = [np.arange(len(targets))]
-    held_back = []
-    for group in groups:
-        count = min(round(len(group) * share), len(group) - 1)
-        held_back.append(random.permutation(group)[:count])
-    validation = np.sort(np.concatenate(held_back))
-    return np.setdiff1d(np.arange(len(targets)), validation), validation
 
 
 def _prepare_images(data: Images, train_rows: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:

@@ -1,0 +1,66 @@
+"""The parts of a dataset that its own columns name: `split` decides, `group` keeps together.
+
+A column called `split` counts when every row says train, validation (valid, val, dev) or test;
+one called `group` when it has enough different values not to be a feature.
+"""
+
+import numpy as np
+
+from ml.data.content import Array, Column, Rows
+
+SPLIT, GROUP = "split", "group"
+FEWEST_GROUPS = 10
+PARTS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+
+
+def find_splits(rows: Rows) -> Array | None:
+    """train, validation or test for each row."""
+    column = _column(rows, SPLIT)
+    if column is None or column.type != "string" or column.missing.any():
+        return None
+    parts = [PARTS.get(value.strip().lower()) for value in column.values]
+    return np.array(parts) if None not in parts and "train" in parts else None
+
+
+def find_groups(rows: Rows) -> Array | None:
+    """The group of each row, as text; rows of one group belong into one part."""
+    column = _column(rows, GROUP)
+    if column is None or column.type == "number" or column.missing.any():
+        return None
+    groups = column.values.astype(str)
+    return groups if len(np.unique(groups)) >= FEWEST_GROUPS else None
+
+
+def part_columns(rows: Rows) -> set[str]:
+    """Names of the columns that say where a row belongs, not what it is like."""
+    found = {SPLIT: find_splits(rows), GROUP: find_groups(rows)}
+    return {name for name, values in found.items() if values is not None}
+
+
+def describe_parts(rows: Rows) -> list[str]:
+    """What a person should know of the parts, in sentences."""
+    told = []
+    splits, groups = find_splits(rows), find_groups(rows)
+    if splits is not None:
+        names, counts = np.unique(splits, return_counts=True)
+        listed = ", ".join(f"{count:,} {name}" for name, count in zip(names, counts, strict=True))
+        told.append(f"The column {SPLIT!r} decides which rows are held back: {listed}.")
+    elif groups is not None:
+        count = len(np.unique(groups))
+        told.append(
+            f"The column {GROUP!r} keeps rows together when some are held back: {count:,} groups."
+        )
+    return told
+
+
+def _column(rows: Rows, name: str) -> Column | None:
+    return next((column for column in rows.columns if column.name == name), None)
