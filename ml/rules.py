@@ -96,6 +96,17 @@ class Choice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Flag:
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, bool):
+            raise Refused(f"must be true or false, got {show(value)}", "invalid_type")
+        return value
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "boolean", "nullable": False}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Text:
     pattern: re.Pattern[str] = TEXT
     wanted: str = "a text of 1 to 500 characters without control characters"
@@ -140,6 +151,23 @@ class Integers:
     def describe(self) -> dict[str, Any]:
         bounds = {"minimum": self.low, "maximum": self.high, "max_length": self.most}
         return {"kind": "integers", "nullable": False, **bounds}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """A list of names, stored as a tuple; an empty one is allowed."""
+
+    most: int
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+            raise Refused(f"must be a list of names, got {show(value)}", "invalid_type")
+        if len(value) > self.most:
+            raise Refused(f"must hold at most {self.most} names, got {len(value)}", "too_large")
+        return tuple(Text(wanted="a list of short names").check(one) for one in value)
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "names", "nullable": False, "max_length": self.most}
 
 
 def _plain(number: float) -> str:

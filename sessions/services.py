@@ -16,7 +16,8 @@ from jobs import services as jobs
 from jobs.models import Job
 from jobs.services import WrongState
 from ml import hardware
-from ml.config import ConfigError, NetworkConfig, parse_config
+from ml.config import NetworkConfig, TrainingConfig, parse_config
+from ml.fields import ConfigError
 from ml.rundir import RunDir
 from mlserver.lib.errors import FieldError, Forbidden, Invalid, NoSpace
 from models_registry.names import check_name
@@ -100,7 +101,7 @@ def has_space() -> bool:
     return shutil.disk_usage(settings.RUNS_DIR).free >= MINIMUM_FREE_BYTES
 
 
-def check_config(config: dict[str, Any]) -> NetworkConfig:
+def check_config(config: dict[str, Any]) -> TrainingConfig:
     """The configuration as `ml` understands it; fields that the server sets are refused."""
     if "session" in config:
         raise _invalid("session", "session is given by the server; leave it out", config["session"])
@@ -119,8 +120,13 @@ def check_config(config: dict[str, Any]) -> NetworkConfig:
     return parsed
 
 
-def check_dataset(config: NetworkConfig, version: DatasetVersion) -> None:
+def check_dataset(config: TrainingConfig, version: DatasetVersion) -> None:
     """Refuse what cannot be learned from this dataset, before anything waits in the queue."""
+    if isinstance(config, NetworkConfig):
+        _check_network_dataset(config, version)
+
+
+def _check_network_dataset(config: NetworkConfig, version: DatasetVersion) -> None:
     columns = [column["name"] for column in version.schema.get("columns", [])]
     if version.kind not in ("table", "image"):
         raise _invalid(

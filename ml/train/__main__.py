@@ -20,23 +20,27 @@ from typing import Any
 import torch
 
 from ml import failpoints
-from ml.config import ConfigError, NetworkConfig, parse_config
+from ml.config import GradientConfig, parse_config
 from ml.exits import EXIT_CODES, SENTENCES
+from ml.fields import ConfigError
 from ml.launch import LOCK_VARIABLE
 from ml.rundir import Journal, LockHeld, RunDir, read_json, write_json
 from ml.train.errors import Cancelled, LostLease, Paused, TrainingFailed, explain
 from ml.train.loop import Training
-from ml.train.prepare import prepare
+from ml.train.ranks import Ranks
+from ml.train.recipes import make_task
 from ml.train.steps import available_cpus, choose_device, make_deterministic
+from ml.train.task import Task
 
 
 class Trainer:
     """One attempt: from config.json to result.json."""
 
-    def __init__(self, run: RunDir, attempt: int, journal: Journal) -> None:
+    def __init__(self, run: RunDir, attempt: int, journal: Journal, ranks: Ranks) -> None:
         self.run = run
         self.attempt = attempt
         self.journal = journal
+        self.ranks = ranks
         self.training: Training | None = None
         self.began = time.monotonic()
 
@@ -66,25 +70,31 @@ class Trainer:
         make_deterministic()
         device = choose_device(config.device)
         self.journal.write("environment", **describe_environment(device))
-        data = prepare(config, self.run.path)
-        for warning in data.warnings:
-            self.journal.write("warning", message=warning)
-        self._log(f"{data.task} with {data.network['architecture']}, loss {data.loss_function}")
-        rows = f"{len(data.train_rows)} rows to learn from"
-        self._log(f"{rows}, {len(data.validation_rows)} held back for validation")
-        self.training = Training(self.run, self.attempt, config, data, device, self.journal)
+        task = self._make_task(config, device)
+        for sentence in task.describe():
+            self._log(sentence)
+        rows = f"{len(task.train_rows)} rows to learn from"
+        self._log(f"{rows}, {len(task.validation_rows)} held back for validation")
+        self.training = Training(self.run, self.attempt, config, task, self.journal, self.ranks)
         return self.training.train()
 
-    def _read_config(self) -> NetworkConfig:
+    def _make_task(self, config: GradientConfig, device: torch.device) -> Task:
+        torch.manual_seed(config.seed)
+        return make_task(config, self.run.path, device, self._warn)
+
+    def _read_config(self) -> GradientConfig:
         try:
             found = read_json(self.run.config_path)
             if found is None:
                 raise TrainingFailed("spec_error", f"There is no {self.run.config_path}.")
-            return parse_config(found)
+            config = parse_config(found)
         except ConfigError as error:
             raise TrainingFailed("spec_error", f"config.json: {error}") from error
         except ValueError as error:
             raise TrainingFailed("spec_error", str(error)) from error
+        if not isinstance(config, GradientConfig):
+            raise TypeError(f"recipe {config.recipe} does not learn step by step")
+        return config
 
     def _fail(self, failure: TrainingFailed) -> int:
         error = {"code": failure.code, "message": failure.message}
@@ -138,6 +148,9 @@ class Trainer:
     def _log(self, message: str) -> None:
         self.journal.write("log", level="info", message=message)
 
+    def _warn(self, message: str) -> None:
+        self.journal.write("warning", message=message)
+
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
     packages = ("numpy", "safetensors", "pyarrow")
@@ -172,7 +185,7 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_CODES["already_running"]
     try:
         with Journal(run.journal_path(attempt), attempt) as journal:
-            return Trainer(run, attempt, journal).attempt_it()
+            return Trainer(run, attempt, journal, Ranks()).attempt_it()
     except OSError as error:  # not even the journal could be written; the exit code still tells
         traceback.print_exc()
         return EXIT_CODES[explain(error).code]

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+MOST_CLASSES_SHOWN = 50
 
 
 def confusion_matrix(truth: np.ndarray, guess: np.ndarray, class_count: int) -> np.ndarray:
     """Counts, (true class, guessed class)."""
     cells = np.bincount(truth * class_count + guess, minlength=class_count**2)
     return cells.reshape(class_count, class_count)
+
+
+def confusion_events(confusion: np.ndarray, classes: list[Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The matrix as a line of the journal; none where nobody could read it."""
+    if len(classes) > MOST_CLASSES_SHOWN:
+        return []
+    return [("evaluated", {"confusion": confusion.tolist(), "classes": classes})]
 
 
 def accuracy(confusion: np.ndarray) -> float:

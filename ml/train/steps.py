@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ml.config import NetworkConfig
+from ml.config import GradientConfig
 from ml.train.errors import TrainingFailed
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -82,7 +82,7 @@ def _multiply_adds(module: nn.Module, sample: torch.Tensor) -> int:
 
 
 def make_optimizer(
-    config: NetworkConfig, parameters: Iterable[nn.Parameter]
+    config: GradientConfig, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer:
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "sgd":
@@ -97,7 +97,7 @@ def make_optimizer(
     return kinds[config.optimizer](parameters, lr=rate, weight_decay=decay)  # type: ignore[call-arg]
 
 
-def learning_rate(config: NetworkConfig, step: int, total_steps: int) -> float:
+def learning_rate(config: GradientConfig, step: int, total_steps: int) -> float:
     """The rate of a step, counted from 0: a rise over the warm-up, then the schedule.
 
     A function of the step alone, so that a resumed run needs no scheduler state.
@@ -115,13 +115,21 @@ def learning_rate(config: NetworkConfig, step: int, total_steps: int) -> float:
     return config.learning_rate * factors[config.scheduler]
 
 
-def loss_of(name: str, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean loss; outputs (N, output_size), targets class numbers or standardised numbers."""
-    if name == "cross_entropy":
-        return functional.cross_entropy(outputs, targets)
+def loss_of(
+    name: str,
+    outputs: torch.Tensor,
+    targets: torch.Tensor,
+    class_weights: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Mean loss; outputs (N, output_size), targets class numbers or standardised numbers.
+
+    `class_weights` (classes) multiply each sample's loss. The sum is divided by N all the same,
+    so that the parts of a batch add up to the whole.
+    """
+    if name in ("cross_entropy", "bce"):
+        losses = _class_losses(name, outputs, targets)
+        return (losses if class_weights is None else losses * class_weights[targets]).mean()
     single = outputs[:, 0]
-    if name == "bce":
-        return functional.binary_cross_entropy_with_logits(single, targets.float())
     if name == "mae":
         return functional.l1_loss(single, targets)
     if name == "huber":
@@ -129,9 +137,35 @@ def loss_of(name: str, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Te
     return functional.mse_loss(single, targets)
 
 
+def _class_losses(name: str, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    if name == "cross_entropy":
+        return functional.cross_entropy(outputs, targets, reduction="none")
+    logits = outputs[:, 0]
+    return functional.binary_cross_entropy_with_logits(logits, targets.float(), reduction="none")
+
+
+def balanced_weights(targets: np.ndarray, class_count: int, device: torch.device) -> torch.Tensor:
+    """samples / (classes × samples of the class), as scikit-learn's class_weight="balanced"."""
+    counts = np.bincount(targets, minlength=class_count)
+    weights = len(targets) / (class_count * np.maximum(counts, 1))
+    return torch.tensor(weights, dtype=torch.float32, device=device)
+
+
 def classes_of(outputs: torch.Tensor) -> torch.Tensor:
     """The guessed class of each row; a single output is the logit of the second class."""
     return outputs.argmax(dim=1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0).long()
+
+
+def generator_state(device: torch.device) -> list[torch.Tensor]:
+    """What dropout draws from, to repeat a step with the same draws."""
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+
+
+def restore_generator_state(states: list[torch.Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)
 
 
 def epoch_order(rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from ml.config import (
     RECIPES,
-    ConfigError,
     DatasetReference,
-    FieldError,
+    ModelReference,
     NetworkConfig,
+    TrainingConfig,
     describe,
     parse_config,
 )
+from ml.fields import ConfigError, FieldError
 
 
 def refusals(**fields: Any) -> list[FieldError]:
@@ -26,6 +27,7 @@ def refusals(**fields: Any) -> list[FieldError]:
 
 def test_a_dataset_is_enough_and_the_rest_has_defaults() -> None:
     config = parse_config({"dataset": "digits"})
+    assert isinstance(config, NetworkConfig)
     assert (config.recipe, config.epochs, config.batch_size) == ("network", 10, 32)
     assert config.hidden_sizes == (64, 64)
 
@@ -71,7 +73,8 @@ def test_it_names_the_field_inside_a_dataset_reference() -> None:
 
 def test_it_refuses_an_unknown_recipe() -> None:
     [error] = refusals(recipe="alchemy")
-    assert error.message == "recipe must be one of network; got alchemy"
+    assert error.message.startswith("recipe must be one of network, text2text, ")
+    assert error.message.endswith("; got alchemy")
 
 
 @pytest.mark.parametrize(
@@ -81,6 +84,15 @@ def test_it_refuses_an_unknown_recipe() -> None:
         ({"task": "classification", "loss_function": "mse"}, "loss_function"),
         ({"architecture": "mlp", "channels": [8]}, "channels"),
         ({"early_stopping_patience": 3, "validation_split": 0}, "early_stopping_patience"),
+        ({"class_weights": "balanced", "task": "regression"}, "class_weights"),
+        ({"num_processes": 3, "batch_size": 2}, "num_processes"),
+        ({"num_processes": 2, "device": "cuda:1"}, "device"),
+        ({"recipe": "causal"}, "base_model"),
+        ({"recipe": "causal", "base_model": "gpt2", "from_scratch": True}, "from_scratch"),
+        ({"recipe": "causal", "from_scratch": True, "lora_rank": 4}, "lora_rank"),
+        ({"recipe": "causal", "from_scratch": True, "heads": 3}, "hidden_size"),
+        ({"recipe": "classify", "base_model": "gpt2", "layers": 2}, "layers"),
+        ({"recipe": "text2text", "base_model": "t5", "lora_merge": False}, "lora_merge"),
     ],
 )
 def test_it_refuses_fields_that_cannot_be_together(fields: dict[str, Any], field: str) -> None:
@@ -94,20 +106,52 @@ def test_it_refuses_what_is_no_finite_number(value: Any) -> None:
     assert error.field == "learning_rate"
 
 
-def test_the_description_names_every_field_with_its_default() -> None:
-    fields = {field["name"]: field for field in describe()["network"]["fields"]}
-    complete = parse_config({"dataset": "digits"}).to_dict()
+def least(recipe: str) -> dict[str, Any]:
+    """The smallest configuration of a recipe."""
+    is_text = "base_model" in {field["name"] for field in describe()[recipe]["fields"]}
+    return {"dataset": "digits", "recipe": recipe, **({"base_model": "gpt2"} if is_text else {})}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_description_names_every_field_with_its_default(recipe: str) -> None:
+    fields = {field["name"]: field for field in describe()[recipe]["fields"]}
+    complete = parse_config(least(recipe)).to_dict()
     assert set(fields) == set(complete)
-    assert all(fields[name]["default"] == complete[name] for name in fields if name != "dataset")
+    given = ("dataset", "base_model")
+    assert all(fields[name]["default"] == complete[name] for name in fields if name not in given)
     assert fields["dataset"]["required"]
-    assert fields["learning_rate"]["exclusive_minimum"]
     assert json.dumps(describe())
 
 
-def test_every_default_passes_its_own_rule() -> None:
-    for name, kind in RECIPES.items():
-        required = {"dataset": "digits", "recipe": name}
-        assert isinstance(parse_config(parse_config(required).to_dict()), kind)
+def test_a_base_model_is_a_name_or_says_where_it_lies() -> None:
+    given = {**least("causal"), "base_model": {"path": "models/gpt2/v1", "name": "gpt2"}}
+    config = parse_config(given)
+    assert getattr(config, "base_model", None) == ModelReference(path="models/gpt2/v1", name="gpt2")
+    assert parse_config(json.loads(json.dumps(config.to_dict()))) == config
+    [error] = refusals(recipe="causal", base_model={"path": ""})
+    assert error.field == "base_model.path"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"gradient_checkpointing": 1}, "must be true or false, got 1"),
+        ({"lora_targets": "query"}, "must be a list of names, got query"),
+        ({"lora_targets": [""]}, "must be a list of short names"),
+    ],
+)
+def test_it_refuses_what_is_no_flag_and_no_list_of_names(
+    fields: dict[str, Any], words: str
+) -> None:
+    [error] = refusals(**least("causal"), **fields)
+    assert words in error.message
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_default_passes_its_own_rule(recipe: str) -> None:
+    config = parse_config(parse_config(least(recipe)).to_dict())
+    assert type(config) is RECIPES[recipe]
+    assert config.recipe == recipe
 
 
 JSON = st.recursive(
@@ -128,7 +172,7 @@ def test_arbitrary_json_is_parsed_or_refused_and_never_anything_else(data: Any) 
         assert parse_config(found.to_dict()) == found
 
 
-def parsed_or_refused(data: Any) -> NetworkConfig | ConfigError:
+def parsed_or_refused(data: Any) -> TrainingConfig | ConfigError:
     try:
         return parse_config(data)
     except ConfigError as error:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ml.config import DatasetReference, parse_config
+from ml.config import DatasetReference, NetworkConfig, parse_config
 from ml.data import Images, Table, load
 from ml.rundir import RunDir, read_json
 from ml.train import model
@@ -39,7 +39,9 @@ def predict_alone(run: RunDir, given: Any, kind: str) -> Any:
 def trained(tmp_path: Path, dataset: Path, **fields: Any) -> tuple[RunDir, Prepared]:
     run = make_run(tmp_path / "run", dataset, epochs=4, **fields)
     assert train(run) == 0
-    return run, prepare(parse_config(read_json(run.config_path) or {}), run.path)
+    config = parse_config(read_json(run.config_path) or {})
+    assert isinstance(config, NetworkConfig)
+    return run, prepare(config, run.path)
 
 
 def rows_of(dataset: Path, places: np.ndarray) -> list[dict[str, Any]]:
@@ -150,5 +152,6 @@ def test_it_refuses_images_of_another_size(tmp_path: Path) -> None:
 def test_a_reference_may_be_relative_to_the_run(tmp_path: Path) -> None:
     make_flowers(tmp_path / "run" / "data")
     config = parse_config({"dataset": {"path": "data"}})
+    assert isinstance(config, NetworkConfig)
     assert isinstance(config.dataset, DatasetReference)
     assert len(prepare(config, tmp_path / "run").targets) == 90

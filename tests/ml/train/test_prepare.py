@@ -4,15 +4,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ml.config import NetworkConfig, parse_config
 from ml.train import metrics
-from ml.train.prepare import decide_task, encode_classes, split_rows
-from ml.train.steps import epoch_order, learning_rate
+from ml.train.held_back import split_rows
+from ml.train.prepare import decide_task, encode_classes
+from ml.train.steps import balanced_weights, epoch_order, learning_rate
 
 
 def config(**fields: Any) -> NetworkConfig:
-    return parse_config({"dataset": "digits", **fields})
+    found = parse_config({"dataset": "digits", **fields})
+    assert isinstance(found, NetworkConfig)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -58,6 +62,12 @@ def test_the_split_depends_on_the_seed_alone() -> None:
     targets = np.zeros(50)
     first, again, other = (split_rows(targets, 0.2, seed, stratify=False) for seed in (1, 1, 2))
     assert first[1].tolist() == again[1].tolist() != other[1].tolist()
+
+
+def test_balanced_weights_make_every_class_count_the_same() -> None:
+    targets = np.array([0] * 6 + [1] * 3 + [2])
+    weights = balanced_weights(targets, 3, torch.device("cpu")).numpy()
+    assert (np.bincount(targets) * weights).tolist() == pytest.approx([10 / 3] * 3)
 
 
 def test_every_epoch_has_its_own_order_of_the_same_rows() -> None:

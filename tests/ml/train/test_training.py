@@ -14,6 +14,7 @@ from tests.ml.train.runs import (
     make_line,
     make_pictures,
     make_run,
+    make_table,
     train,
 )
 
@@ -137,6 +138,7 @@ WITHOUT_WEIGHTS = {
     # Tested where their effect is: the split, the loss, the target, the end, the disk.
     *("session", "recipe", "dataset", "task", "target", "loss_function", "device"),
     *("early_stopping_patience", "checkpoint_every", "keep_checkpoints", "max_duration_seconds"),
+    *("num_processes", "class_weights"),
 }
 
 
@@ -156,6 +158,17 @@ def test_every_field_that_concerns_learning_changes_what_is_learned(tmp_path: Pa
     assert {field["name"] for field in describe()["network"]["fields"]} == (
         set(CHANGES) | WITHOUT_WEIGHTS
     )
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "bce"])
+def test_balanced_class_weights_change_what_is_learned_of_rare_classes(
+    tmp_path: Path, loss: str
+) -> None:
+    rows = "".join(f"{n / 9},{'rare' if n % 9 == 0 else 'usual'}\n" for n in range(45))
+    dataset = make_table(tmp_path / "data", "x,label\n" + rows)
+    fields: dict[str, Any] = {"loss_function": loss, "architecture": "auto", "channels": [32, 64]}
+    plain = weights(tmp_path / "plain", dataset, **fields)
+    assert plain != weights(tmp_path / "balanced", dataset, class_weights="balanced", **fields)
 
 
 def test_the_same_configuration_gives_the_same_weights(tmp_path: Path) -> None:
