@@ -14,7 +14,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.models import Role
-from accounts.services import Examined, examine_key, note_use, record_attempt
+from accounts.services import Examined, examine_key, note_use, record_request
 from accounts.tokens import examine_token, looks_like_token
 from mlserver.api.areas import areas_of
 from mlserver.api.permissions import act_by_key
@@ -135,11 +135,9 @@ def _record(
     request: Request, examined: Examined, *, success: bool = False, reason: str = ""
 ) -> None:
     raw_keys = presented_keys(request._request)
-    record_attempt(
+    record_request(
+        request._request,
         success=success,
-        endpoint=request.path,
-        method=request.method or "",
-        address=request.META.get("REMOTE_ADDR"),
         raw=raw_keys.pop() if len(raw_keys) == 1 else "",
         key=examined.key if success else None,
         user=examined.user,

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.db.models import Q
+from django.http import HttpRequest
 from django.utils import timezone
 
 from accounts import audit, limits
@@ -258,6 +259,28 @@ def record_attempt(
         method=_storable(method, 8),
         endpoint=_storable(endpoint, 255),
         address=clean_address(address),
+    )
+
+
+def record_request(
+    request: HttpRequest,
+    *,
+    success: bool,
+    raw: str = "",
+    key: ApiKey | None = None,
+    user: User | None = None,
+    reason: str = "",
+) -> None:
+    """The attempt that a request makes to come in."""
+    record_attempt(
+        success=success,
+        endpoint=request.path,
+        method=request.method or "",
+        address=request.META.get("REMOTE_ADDR"),
+        raw=raw,
+        key=key,
+        user=user,
+        reason=reason,
     )
 
 

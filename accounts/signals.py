@@ -7,12 +7,12 @@ from django.contrib.auth.signals import user_logged_in, user_login_failed
 from django.dispatch import receiver
 from django.http import HttpRequest
 
-from accounts.services import record_attempt
+from accounts.services import record_request
 
 
 @receiver(user_logged_in, dispatch_uid="accounts.record_sign_in")
 def record_sign_in(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
-    _record(request, user=user, success=True)
+    record_request(request, user=user, success=True, reason="signed in")
 
 
 @receiver(user_login_failed, dispatch_uid="accounts.record_failed_sign_in")
@@ -23,23 +23,10 @@ def record_failed_sign_in(
         return  # not a person at a door, but code that called authenticate()
     name = str(credentials.get("username", "")).replace("\0", "")
     user = User.objects.filter(username=name).first()
-    _record(request, user=user, success=False, reason=_why(request, user))
+    record_request(request, user=user, success=False, reason=_why(request, user))
 
 
 def _why(request: HttpRequest, user: User | None) -> str:
     if getattr(request, "axes_locked_out", False):
         return "locked out"  # whether or not the password was right
     return "wrong password" if user else "unknown user"
-
-
-def _record(
-    request: HttpRequest, *, user: User | None, success: bool, reason: str = "signed in"
-) -> None:
-    record_attempt(
-        success=success,
-        endpoint=request.path,
-        method=request.method or "",
-        address=request.META.get("REMOTE_ADDR"),
-        user=user,
-        reason=reason,
-    )

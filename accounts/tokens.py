@@ -19,7 +19,7 @@ from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken, Token
 
-from accounts.services import Examined, record_attempt
+from accounts.services import Examined, record_request
 
 REFUSED_SIGN_IN = "Name and password do not fit together, or the account is switched off."
 REFUSED_TOKEN = "The token is not valid, or not any more."  # noqa: S105
@@ -43,7 +43,7 @@ def sign_in(request: HttpRequest, username: str, password: str) -> Pair:
     user = authenticate(request, username=username, password=password)
     if not isinstance(user, User):
         raise AuthenticationFailed(REFUSED_SIGN_IN)
-    _record(request, user=user, success=True, reason="token issued")
+    record_request(request, user=user, success=True, reason="token issued")
     return _issue(user)
 
 
@@ -53,12 +53,12 @@ def refresh(request: HttpRequest, raw: str) -> Pair:
         old: RefreshToken = RefreshToken(raw)  # type: ignore[arg-type]  # its annotation says Token
         user = _owner(old)
     except (TokenError, AuthenticationFailed) as error:
-        _record(request, success=False, reason=_why(error))
+        record_request(request, success=False, reason=_why(error))
         raise AuthenticationFailed(REFUSED_TOKEN) from None
     with transaction.atomic():
         if _spend(old, user):
             return _issue(user)
-    _record(request, user=user, success=False, reason=SPENT)
+    record_request(request, user=user, success=False, reason=SPENT)
     raise AuthenticationFailed(REFUSED_TOKEN)
 
 
@@ -120,16 +120,3 @@ def _spend(token: RefreshToken, user: User) -> bool:
 def _why(error: Exception) -> str:
     """A short reason for the log; simplejwt's sentences carry nothing of the token."""
     return f"token: {error.args[0] if error.args else type(error).__name__}"[:64]
-
-
-def _record(
-    request: HttpRequest, *, success: bool, user: User | None = None, reason: str = ""
-) -> None:
-    record_attempt(
-        success=success,
-        endpoint=request.path,
-        method=request.method or "",
-        address=request.META.get("REMOTE_ADDR"),
-        user=user,
-        reason=reason,
-    )
