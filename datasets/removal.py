@@ -99,10 +99,10 @@ def empty_trash() -> int:
 
 
 def _find_entry(name: str, entry_id: str | None) -> trash.Entry:
-    for entry in trash.list_entries(TRASH, check_name(name)):
-        if entry_id in (None, entry.id):
-            return entry
-    raise DatasetNotFound(f"No dataset called {name} lies in the trash.")
+    entry = trash.find_entry(TRASH, check_name(name), entry_id)
+    if entry is None:
+        raise DatasetNotFound(f"No dataset called {name} lies in the trash.")
+    return entry
 
 
 def _label(dataset: Dataset, versions: list[DatasetVersion]) -> str:

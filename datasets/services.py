@@ -273,12 +273,8 @@ def find_dataset(name: str) -> Dataset:
     dataset = Dataset.objects.select_related("owner").filter(name=name).first()
     if dataset is not None:
         return dataset
-    if deleted := next(iter(trash.list_entries(TRASH, name)), None):
-        raise DatasetNotFound(
-            f"Dataset not found: {name} was deleted by {deleted.deleted_by};"
-            f" POST /api/v1/datasets/{name}/restore takes it back until"
-            f" {deleted.kept_until:%Y-%m-%d}."
-        )
+    if deleted := trash.find_entry(TRASH, name):
+        raise DatasetNotFound(f"Dataset not found: {name} {deleted.way_back}")
     known = Dataset.objects.values_list("name", flat=True)
     raise DatasetNotFound(not_found_sentence(name, known))
 

@@ -157,7 +157,7 @@ def empty_trash() -> int:
 
 
 def _find_entry(name: str, entry_id: str | None) -> trash.Entry:
-    for entry in trash.list_entries(TRASH, check_name(name)):
-        if entry_id in (None, entry.id):
-            return entry
-    raise NotFound(f"No model called {name} lies in the trash.")
+    entry = trash.find_entry(TRASH, check_name(name), entry_id)
+    if entry is None:
+        raise NotFound(f"No model called {name} lies in the trash.")
+    return entry

@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.db import IntegrityError, transaction
 
 from accounts import audit
@@ -19,7 +19,14 @@ from mlserver.lib.suggestions import suggest
 from models_registry import storage
 from models_registry.access import require_change
 from models_registry.models import ModelAlias, ModelVersion, RegisteredModel
-from models_registry.names import LATEST, LONGEST_NAME, check_alias, check_name, version_number
+from models_registry.names import (
+    LATEST,
+    LONGEST_NAME,
+    as_kept,
+    check_alias,
+    check_name,
+    version_number,
+)
 
 TRASH = "models"
 REGISTRY = "models"  # the lock of all who make or delete versions, folders included
@@ -51,12 +58,14 @@ def register_version(
     lineage: dict[str, Any],
     signature: dict[str, Any] | None = None,
     card: str = "",
+    may_rename: bool = True,
 ) -> ModelVersion:
     """Copy a finished model folder into the registry as the next version of `name`.
 
     The same lineage["session"] always gives the same version, however often and from
     however many processes it is registered. A name that belongs to somebody else is left
-    alone: the version goes to `name-2`, so that no training is lost to a name.
+    alone: the version goes to `name-2`, so that no training is lost to a name; without
+    `may_rename` that is Forbidden.
     """
     session = str(lineage.get("session") or "")
     if made := _made_by(session):
@@ -65,7 +74,7 @@ def register_version(
     incoming, files = storage.copy_in(folder)
     try:
         with exclusive(REGISTRY):
-            model = _model_for(name, owner)
+            model = _model_for(name, owner) if may_rename else _changeable(name, owner)
             model.last_number = _next_number(model)
             model.save(update_fields=["last_number"])
             version = ModelVersion.objects.create(
@@ -115,6 +124,12 @@ def _model_for(name: str, owner: User | None) -> RegisteredModel:
     raise AssertionError("count() does not end")
 
 
+def _changeable(name: str, owner: User | None) -> RegisteredModel:
+    model, _ = RegisteredModel.objects.get_or_create(name=name, defaults={"owner": owner})
+    require_change(owner or AnonymousUser(), model)
+    return model
+
+
 def _next_number(model: RegisteredModel) -> int:
     highest = model.versions.order_by("-number").values_list("number", flat=True).first() or 0
     return max(model.last_number, highest) + 1
@@ -124,7 +139,9 @@ def _next_number(model: RegisteredModel) -> int:
 
 
 def find_model(name: str) -> RegisteredModel:
-    model = RegisteredModel.objects.select_related("owner").filter(name=name).first()
+    """The model of that name; `org/name`, as on the Hub, is kept as `org--name`."""
+    rows = RegisteredModel.objects.select_related("owner")
+    model = rows.filter(name=as_kept(name)).first()
     if model is None:
         raise NotFound(f"Model not found: {name[:LONGEST_NAME]}.{_deleted(name) or _suggest(name)}")
     return model
@@ -152,13 +169,8 @@ def pick_version(model: RegisteredModel, reference: str = LATEST) -> ModelVersio
 
 
 def _deleted(name: str) -> str:
-    entry = next(iter(trash.list_entries(TRASH, name)), None)
-    if entry is None:
-        return ""
-    return (
-        f" It was deleted by {entry.deleted_by}; POST /api/v1/models/{name}/restore takes it back"
-        f" until {entry.kept_until:%Y-%m-%d}."
-    )
+    entry = trash.find_entry(TRASH, name)
+    return "" if entry is None else f" It {entry.way_back}"
 
 
 def _suggest(name: str) -> str:

@@ -54,6 +54,14 @@ class Entry:
     def size_bytes(self) -> int:
         return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
 
+    @property
+    def way_back(self) -> str:
+        """The end of a sentence about a thing that is not there any more."""
+        return (
+            f"was deleted by {self.deleted_by}; POST /api/v1/{self.kind}/{self.name}/restore"
+            f" takes it back until {self.kept_until:%Y-%m-%d}."
+        )
+
     def fill(self) -> None:
         """Move the folders in. One that is gone from the disk already is nobody's loss."""
         for key, original in self.folders.items():
@@ -111,6 +119,12 @@ def list_entries(kind: str, name: str | None = None) -> list[Entry]:
     paths = (settings.TRASH_DIR / kind).glob(f"{pattern}/{MANIFEST}")
     entries = [_read(path.parent) for path in paths]
     return sorted(entries, key=lambda entry: entry.deleted_at, reverse=True)
+
+
+def find_entry(kind: str, name: str, entry_id: str | None = None) -> Entry | None:
+    """What was deleted last under that name, or the one entry that is meant."""
+    entries = list_entries(kind, name)
+    return next((each for each in entries if entry_id in (None, each.id)), None)
 
 
 def empty_trash(kind: str, days: float | None = None) -> int:
