@@ -112,11 +112,18 @@ def test_cancelling_what_has_ended_shows_why_not(owner: User) -> None:
     assert "already ended" in answer.content.decode()
 
 
-@pytest.mark.parametrize("path", ["/sessions/train_none/", "/datasets/none/", "/models/none/"])
-def test_what_does_not_exist_is_a_page_that_says_so(owner: User, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("/sessions/train_none/", "There is no session train_none"),
+        ("/datasets/none/", "Dataset not found: none"),
+        ("/models/none/", "Model not found: none"),
+    ],
+)
+def test_what_does_not_exist_is_a_page_that_says_so(owner: User, path: str, sentence: str) -> None:
     answer = client_of(owner).get(path)
     assert answer.status_code == 404
-    assert "There is no" in answer.content.decode()
+    assert sentence in answer.content.decode()
 
 
 def test_an_unknown_address_is_a_page_for_browsers(owner: User) -> None:
