@@ -13,19 +13,24 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
+from datasets.services import find_version
 from jobs.api import LOG_RENDERERS, LOG_RESPONSES, answer_log
 from jobs.holds import hold_queue, lift_holds, list_holds
 from jobs.serializers import HoldSerializer, LogQuerySerializer
 from jobs.services import queue_order
+from ml.estimate import Steps
 from mlserver.api.permissions import IsAdmin
 from mlserver.lib.downloads import file_response
 from mlserver.lib.errors import Malformed
 from sessions import services
 from sessions.diagnosis import describe_diagnosis
+from sessions.dry_run import dry_run, require_seat
 from sessions.files import find_artifact, list_checkpoints
 from sessions.hardware import read_hardware
 from sessions.metrics import list_keys, read_series
 from sessions.models import EpochMetric, TrainingSession
+from sessions.preflight import preflight
+from sessions.preflight_serializers import DryRunField, PreflightSerializer, preflight_schema
 from sessions.serializers import (
     ArtifactSerializer,
     CheckpointSerializer,
@@ -90,6 +95,30 @@ class SessionViewSet(
         config, around = _split(request.data)
         session = services.start_session(owner=_user(request), config=config, **around)
         return self._answer(session, status.HTTP_201_CREATED)
+
+    @extend_schema(
+        summary="What a training would take, without starting it",
+        request={"application/json": preflight_schema()},
+        responses=PreflightSerializer,
+        examples=[START_EXAMPLE],
+        filters=False,
+    )
+    @action(detail=False, methods=["post"], pagination_class=None)
+    def preflight(self, request: Request) -> Response:
+        """Whether it fits, how long it takes, where it would stand in the queue; samples as the
+        model will see them. `dry_run` really trains a few steps and measures them; 409 while
+        every seat is taken."""
+        body = _object(request.data)
+        wants_run = DryRunField(data={"dry_run": body.pop("dry_run", False)})
+        wants_run.is_valid(raise_exception=True)
+        if wants_run.validated_data["dry_run"]:
+            require_seat()
+        config, around = _split(body)
+        report = preflight(config, owner=_user(request), **around)
+        if wants_run.validated_data["dry_run"]:
+            version = find_version(report["dataset"]["name"])
+            report["dry_run"] = dry_run(report["config"], version, Steps(**report["steps"]))
+        return Response(report)
 
     @extend_schema(request=SessionPatchSerializer, responses=SessionSerializer)
     def partial_update(self, request: Request, session_id: str) -> Response:

@@ -18,13 +18,25 @@ def place(session: TrainingSession) -> dict[str, str]:
     if len(visible) < 2 or session.config.get("device") != "auto":
         return {}
     with exclusive("gpus"):
-        others = TrainingSession.objects.filter(job__state=State.RUNNING).exclude(pk=session.pk)
-        taken = {summary.get("gpu") for summary in others.values_list("summary", flat=True)}
-        # More seats than GPUs is the operator's choice: then they are shared.
-        free = [gpu for gpu in visible if gpu not in taken] or visible
-        session.summary["gpu"] = free[0]
+        gpu = _free_gpu(visible, session.pk)
+        session.summary["gpu"] = gpu
         session.save(update_fields=["summary"])
-    return {"CUDA_VISIBLE_DEVICES": free[0]}
+    return {"CUDA_VISIBLE_DEVICES": gpu}
+
+
+def lend_gpu(device: str) -> dict[str, str]:
+    """The same for a moment's work that is no session: nothing is kept."""
+    visible = _visible_gpus()
+    if len(visible) < 2 or device != "auto":
+        return {}
+    return {"CUDA_VISIBLE_DEVICES": _free_gpu(visible, "")}
+
+
+def _free_gpu(visible: list[str], session_id: str) -> str:
+    others = TrainingSession.objects.filter(job__state=State.RUNNING).exclude(pk=session_id)
+    taken = {summary.get("gpu") for summary in others.values_list("summary", flat=True)}
+    # More seats than GPUs is the operator's choice: then they are shared.
+    return next((gpu for gpu in visible if gpu not in taken), visible[0])
 
 
 def _visible_gpus() -> list[str]:

@@ -1,10 +1,45 @@
 """The operating-system processes of a run: its launcher and everything under it."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
 from contextlib import suppress
 
 import psutil
 
 from ml.rundir import RunDir
+
+LAUNCHER_LOG = "launcher.log"
+PASSED_ON = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "TMPDIR")
+
+
+def start_launcher(
+    run: RunDir, attempt: int, session_id: str, placement: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """The process that starts the trainer and outlives this one; `placement` is environment."""
+    environment = {
+        "PATH": os.environ.get("PATH", ""),
+        "HOME": os.environ.get("HOME", "/"),
+        "LANG": os.environ.get("LANG", "C.UTF-8"),
+        "PYTHONSAFEPATH": "1",
+        "MLSERVER_RUN": session_id,
+        **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
+        **placement,
+    }
+    # A session of its own: neither a signal to the worker's group nor the worker's end
+    # reaches a training.
+    command = [sys.executable, "-P", "-m", "ml.launch", str(run.path)]
+    with (run.path / LAUNCHER_LOG).open("ab") as log:
+        return subprocess.Popen(
+            [*command, "--attempt", str(attempt)],
+            cwd=run.path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
 
 
 def process_tree(run: RunDir) -> list[psutil.Process]:

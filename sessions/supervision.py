@@ -6,9 +6,7 @@ supervisor may die at any moment: the next one finds the lock held and goes on r
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -25,12 +23,11 @@ from sessions.hangs import end_if_hung
 from sessions.ingest import ingest
 from sessions.models import TrainingSession
 from sessions.placement import place
-from sessions.processes import ask_to_end, end_trees
+from sessions.processes import LAUNCHER_LOG, ask_to_end, end_trees, start_launcher
 from sessions.run_config import run_config
 from sessions.services import TOO_LITTLE_SPACE, has_space
 
 TAIL_SECONDS = 0.25
-LAUNCHER_LOG = "launcher.log"
 CANCEL_PATIENCE_SECONDS = 1.5
 ABANDON_SECONDS = 4.0  # a launcher gives its trainer three
 PASSED_ON = (
@@ -136,30 +133,11 @@ def _launch(session: TrainingSession, run: RunDir, lease: Lease) -> bool:
 
 
 def _start_launcher(session: TrainingSession, run: RunDir, lease: Lease) -> None:
-    environment = {
-        "PATH": os.environ.get("PATH", ""),
-        "HOME": os.environ.get("HOME", "/"),
-        "LANG": os.environ.get("LANG", "C.UTF-8"),
-        "PYTHONSAFEPATH": "1",
-        "MLSERVER_RUN": session.pk,
-        **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
-        **place(session),
-    }
-    # A session of its own: neither a signal to the worker's group nor the worker's end
-    # reaches a training.
-    command = [sys.executable, "-P", "-m", "ml.launch", str(run.path)]
     failpoints.hit("supervisor.before_launch")
     lease.renew()
-    with (run.path / LAUNCHER_LOG).open("ab") as log:
-        _launchers[session.pk, lease.attempt] = subprocess.Popen(
-            [*command, "--attempt", str(lease.attempt)],
-            cwd=run.path,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    _launchers[session.pk, lease.attempt] = start_launcher(
+        run, lease.attempt, session.pk, place(session)
+    )
     failpoints.hit("supervisor.after_launch")
 
 

@@ -124,6 +124,20 @@ def list_builtins(payload: Payload) -> Any:
     return builtin.list_builtins()
 
 
+def look(payload: Payload) -> Any:
+    """A training that does not start: what the model will see, and how large it is."""
+    from ml.config import parse_config
+    from ml.train.look import look
+
+    return look(parse_config(payload["config"]), payload["samples"])
+
+
+def _places(payload: Payload) -> list[Path]:
+    config = payload["config"]
+    references = (config["dataset"], config.get("base_model"))
+    return [Path(each["path"]) for each in references if isinstance(each, dict)]
+
+
 def describe_torch(payload: Payload) -> Any:
     """Which torch is installed here, and which GPUs it can use."""
     import warnings
@@ -149,5 +163,6 @@ VERBS: dict[str, Verb] = {
     "builtin_dataset": Verb(run=builtin_dataset, writes=_folder),
     "builtin_datasets": Verb(run=builtin_datasets, writes=_folders),
     "list_builtins": Verb(run=list_builtins),
+    "look": Verb(run=look, reads=_places),
     "torch": Verb(run=describe_torch, opens_strange_files=False),
 }
