@@ -259,6 +259,10 @@ SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021"]
 
 # --- Uploads ----------------------------------------------------------------------------
 MAX_UPLOAD_SIZE = env.number("MAX_UPLOAD_SIZE", 10 * 2**30, minimum=1)  # bytes
+# Models of formats that can run code are opened only in a locked process; without Landlock not
+# at all, unless this is set. TorchScript is a program: only admins may bring it, and only if set.
+ALLOW_UNSANDBOXED_MODELS = env.flag("ALLOW_UNSANDBOXED_MODELS")
+ALLOW_TORCHSCRIPT = env.flag("ALLOW_TORCHSCRIPT")
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 2**20  # bodies that are not files
 FILE_UPLOAD_TEMP_DIR = VAR_DIR / "uploads"  # on the target volume, so that a rename is enough
 FILE_UPLOAD_TEMP_DIR.mkdir(exist_ok=True)
@@ -348,6 +352,9 @@ JOB_KINDS = {
 
 # Who reads the hardware's history for a session: `sessions` is older than `monitoring`.
 HARDWARE_HISTORY = "monitoring.training_readings.read_readings"
+
+# --- Event streams ----------------------------------------------------------------------
+MAX_EVENT_STREAMS = env.number("MAX_EVENT_STREAMS", 400, minimum=1)  # a thread each
 
 # --- Messages to other servers ----------------------------------------------------------
 ALLOWED_PRIVATE_HOSTS = env.names("ALLOWED_PRIVATE_HOSTS")  # names, addresses, networks

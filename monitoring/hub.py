@@ -34,7 +34,6 @@ TROUBLE_SECONDS = 1.0
 LINGER_SECONDS = 60  # how long a topic is read on after its last listener left
 RING_LENGTH = 5_000
 QUEUE_LENGTH = 512
-MOST_STREAMS = 64  # each holds one thread of the server
 MISSED = {"code": "resync", "message": "Some events were missed; load the history again."}
 
 
@@ -91,10 +90,6 @@ class Hub:
         self._followed: dict[str, Followed] = {}
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="hub")
         self._task: asyncio.Task[None] | None = None
-
-    @property
-    def has_room(self) -> bool:
-        return len(self.subscriptions) < MOST_STREAMS and not self.is_closing
 
     async def subscribe(
         self, topics: frozenset[str], last_event_id: str = ""
@@ -223,11 +218,6 @@ def get_hub() -> Hub:
         _hubs[loop] = Hub()
         _close_with_server(_hubs[loop])
     return _hubs[loop]
-
-
-def has_room() -> bool:
-    """Whether another stream may be opened; asked from the request's thread."""
-    return all(hub.has_room for hub in list(_hubs.values()))
 
 
 def _close_with_server(hub: Hub) -> None:

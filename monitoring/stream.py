@@ -25,7 +25,6 @@ from rest_framework.views import APIView
 from accounts.models import ApiKey
 from accounts.tokens import is_valid
 from jobs.models import FINAL_STATES
-from mlserver.lib.errors import Unavailable
 from mlserver.lib.sse import (
     CONTENT_TYPE,
     KEEP_ALIVE,
@@ -36,7 +35,8 @@ from mlserver.lib.sse import (
     require_asgi,
 )
 from monitoring.feed import SESSION, parse_topics
-from monitoring.hub import MISSED, MOST_STREAMS, Message, Subscription, get_hub, has_room
+from monitoring.hub import MISSED, Message, Subscription, get_hub
+from monitoring.places import Place, take_place
 
 RECHECK_SECONDS = 60
 LAST_WORDS_SECONDS = 0.75  # the log line of an end is written a moment after it
@@ -59,10 +59,8 @@ class StreamView(APIView):
 
     def open_stream(self, request: Request, topics: frozenset[str], ends_with: str = "") -> Any:
         require_asgi(request._request)
-        if not has_room():
-            raise Unavailable(f"{MOST_STREAMS} event streams are open; close one or poll instead.")
         last_event_id = request.headers.get("Last-Event-ID", "")
-        chunks = stream(topics, last_event_id, make_gate(request), ends_with)
+        chunks = stream(take_place(), topics, last_event_id, make_gate(request), ends_with)
         # This thread stays with the stream; its connection must not.
         connections.close_all()
         return EventStream(chunks)
@@ -105,20 +103,21 @@ class SessionStream(StreamView):
 
 
 async def stream(
-    topics: frozenset[str], last_event_id: str, may_go_on: Gate, ends_with: str
+    place: Place, topics: frozenset[str], last_event_id: str, may_go_on: Gate, ends_with: str
 ) -> AsyncIterator[bytes]:
     """Chunks until the reader leaves, is no longer allowed, or the topic `ends_with` ends."""
-    yield RECONNECT
-    hub = get_hub()
-    subscription, first = await hub.subscribe(topics, last_event_id)
-    try:
-        for message in first:
-            yield message.chunk
-        is_over = any(_is_end(message, ends_with) for message in first)
-        async for chunk in _follow(subscription, may_go_on, ends_with, is_over):
-            yield chunk
-    finally:
-        hub.unsubscribe(subscription)
+    with place:
+        yield RECONNECT
+        hub = get_hub()
+        subscription, first = await hub.subscribe(topics, last_event_id)
+        try:
+            for message in first:
+                yield message.chunk
+            is_over = any(_is_end(message, ends_with) for message in first)
+            async for chunk in _follow(subscription, may_go_on, ends_with, is_over):
+                yield chunk
+        finally:
+            hub.unsubscribe(subscription)
 
 
 async def _follow(

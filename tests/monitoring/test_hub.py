@@ -251,7 +251,8 @@ def test_a_signal_to_the_server_ends_the_streams_and_reaches_the_server_too(
         one, _ = await hub.subscribe(frozenset({"a"}))
         signal.raise_signal(signal.SIGTERM)
         assert await one.queue.get() is None
-        assert not hub.has_room
+        late, _ = await hub.subscribe(frozenset({"a"}))
+        assert await late.queue.get() is None
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

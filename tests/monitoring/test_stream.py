@@ -6,7 +6,9 @@ import json
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -17,11 +19,12 @@ import uvicorn
 from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
+from pytest_django import Settings
 
 from accounts.models import ApiKey
 from accounts.services import create_key
 from jobs.models import Job, State
-from monitoring import hub as hub_module
+from monitoring import places
 from monitoring import stream as stream_module
 from sessions.models import MetricPoint, TrainingSession
 from tests import factories
@@ -48,6 +51,7 @@ class Server(uvicorn.Server):
 
 @pytest.fixture
 def server(transactional_db: None) -> Iterator[Server]:
+    places._taken.clear()  # the garbage of an earlier test may still hold one
     running = Server()
     thread = threading.Thread(target=running.run, args=([running.socket],))
     thread.start()
@@ -190,10 +194,8 @@ def test_without_a_key_there_is_no_stream(server: Server) -> None:
     assert response.status_code == 401
 
 
-def test_too_many_streams_are_told_to_come_back(
-    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hub_module, "MOST_STREAMS", 1)
+def test_too_many_streams_are_told_to_come_back(client: httpx.Client, settings: Settings) -> None:
+    settings.MAX_EVENT_STREAMS = 1
     host_sample()
     with client.stream("GET", "/stream/?topics=system") as response:
         opened = events(response)  # kept: httpx closes what nobody reads any more
@@ -201,6 +203,7 @@ def test_too_many_streams_are_told_to_come_back(
         refused = client.get("/stream/?topics=system")
         assert refused.status_code == 503
         assert int(refused.headers["retry-after"]) > 0
+        assert refused.json()["detail"].startswith("1 event streams are open, as many as")
     ends_at = time.monotonic() + 20
     while True:  # the server sees that the reader left
         with client.stream("GET", "/stream/?topics=system") as response:
@@ -208,6 +211,34 @@ def test_too_many_streams_are_told_to_come_back(
                 return
         assert time.monotonic() < ends_at
         time.sleep(0.05)
+
+
+def test_of_many_who_ask_at_once_as_many_get_a_stream_as_there_are_places(
+    client: httpx.Client, settings: Settings
+) -> None:
+    settings.MAX_EVENT_STREAMS = 5
+    everybody = threading.Barrier(16)
+
+    def ask(_: int) -> int:
+        everybody.wait()
+        with client.stream("GET", "/stream/?topics=sessions") as response:
+            everybody.wait()  # until all have their answer
+            return response.status_code
+
+    with ThreadPoolExecutor(16) as people:
+        answers = Counter(people.map(ask, range(16)))
+    assert answers == {200: 5, 503: 11}
+
+
+def test_a_place_whose_stream_never_began_is_free_again(
+    client: httpx.Client, settings: Settings
+) -> None:
+    settings.MAX_EVENT_STREAMS = 1
+    place = places.take_place()
+    assert client.get("/stream/?topics=sessions").status_code == 503
+    del place
+    with client.stream("GET", "/stream/?topics=sessions") as response:
+        assert response.status_code == 200
 
 
 def test_a_key_that_was_revoked_ends_the_stream(

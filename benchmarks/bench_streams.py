@@ -1,0 +1,107 @@
+"""Event streams of one web process: memory, threads and CPU they cost, how late events come.
+
+    python benchmarks/bench_streams.py --streams 400        (a real server in a temporary folder)
+
+Goals (design, interface.md): 400 streams at once in about 100 MB, while other requests are
+answered as ever; a reading is in the browser within a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import httpx
+import orjson
+
+from tests.servers import Stack, serving
+
+SECONDS, PROBES = 20, 200
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--streams", type=int, default=400)
+    count = parser.parse_args().streams
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        serving(Path(folder), MAX_EVENT_STREAMS=str(count)) as stack,
+    ):
+        asyncio.run(measure(stack, count))
+
+
+async def measure(stack: Stack, count: int) -> None:
+    [web] = stack.processes("uvicorn")
+    headers = {"Authorization": f"Bearer {stack.key}"}
+    unlimited = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(
+        base_url=stack.url, headers=headers, limits=unlimited, timeout=60
+    ) as client:
+        quiet = await probe(client)
+        before, threads = web.memory_info().rss, web.num_threads()
+        async with AsyncExitStack() as opened:
+            began = time.perf_counter()
+            open_one = (
+                opened.enter_async_context(client.stream("GET", "/stream/?topics=system"))
+                for _ in range(count)
+            )
+            responses = await asyncio.gather(*open_one)
+            took = time.perf_counter() - began
+            delays: list[float] = []
+            readers = [asyncio.create_task(listen(each, delays)) for each in responses]
+            await asyncio.sleep(5)  # first words, not counted
+            delays.clear()
+            web.cpu_percent()
+            busy, _ = await asyncio.gather(probe(client), asyncio.sleep(SECONDS))
+            cpu = web.cpu_percent()
+            refused = await client.get("/stream/?topics=system")
+            rss, more = web.memory_info().rss, web.num_threads()
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
+    print(f"| {count} streams at once | measured |\n|---|---|")
+    print(f"| opened | {sum(each.status_code == 200 for each in responses)} in {took:.1f} s |")
+    print(f"| one more | {refused.status_code}, Retry-After {refused.headers['retry-after']} s |")
+    print(f"| memory | {before / 2**20:.0f} → {rss / 2**20:.0f} MiB |")
+    print(f"| threads | {threads} → {more} |")
+    print(f"| CPU of the web process | {cpu:.1f} % of a core |")
+    print(f"| sample taken → at the reader, ms | {tell(delays)} |")
+    print(f"| GET /api/v1/sessions/ without and with them, ms | {tell(quiet)} → {tell(busy)} |")
+
+
+async def listen(response: httpx.Response, delays: list[float]) -> None:
+    """How old each reading of the machine is when it arrives, in milliseconds."""
+    async for line in response.aiter_lines():
+        if line.startswith("data: "):
+            taken = datetime.fromisoformat(orjson.loads(line[6:])["timestamp"])
+            delays.append(1000 * (datetime.now(UTC) - taken).total_seconds())
+
+
+async def probe(client: httpx.AsyncClient) -> list[float]:
+    times = []
+    for _ in range(PROBES):
+        began = time.perf_counter()
+        (await client.get("/api/v1/sessions/")).raise_for_status()
+        times.append(1000 * (time.perf_counter() - began))
+        await asyncio.sleep(0.02)
+    return times
+
+
+def tell(values: list[float]) -> str:
+    if len(values) < 100:
+        return f"only {len(values)} values"
+    cuts = statistics.quantiles(values, n=100)
+    return f"median {cuts[49]:.0f}, p99 {cuts[98]:.0f}"
+
+
+if __name__ == "__main__":
+    main()
