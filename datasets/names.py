@@ -22,8 +22,12 @@ SIMILAR = {
 }
 
 
+def is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
+
+
 def check_name(name: str) -> str:
-    if _NAME.fullmatch(name):
+    if is_name(name):
         return name
     shown = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
     message = (

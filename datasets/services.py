@@ -22,7 +22,13 @@ from django.db.models import Max
 from accounts import audit
 from datasets.access import require_change
 from datasets.models import Dataset, DatasetVersion
-from datasets.names import check_name, name_from_filename, not_found_sentence, read_reference
+from datasets.names import (
+    check_name,
+    is_name,
+    name_from_filename,
+    not_found_sentence,
+    read_reference,
+)
 from datasets.statistics import MISSING, find_statistics, request_statistics
 from mlserver.lib import trash
 from mlserver.lib.children import run_ml
@@ -270,8 +276,9 @@ def find_version(reference: str) -> DatasetVersion:
 
 
 def find_dataset(name: str) -> Dataset:
-    dataset = Dataset.objects.select_related("owner").filter(name=name).first()
-    if dataset is not None:
+    rows = Dataset.objects.select_related("owner")
+    # What is no name is not asked for: PostgreSQL does not even take a NUL.
+    if is_name(name) and (dataset := rows.filter(name=name).first()):
         return dataset
     if deleted := trash.find_entry(TRASH, name):
         raise DatasetNotFound(f"Dataset not found: {name} {deleted.way_back}")
