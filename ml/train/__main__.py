@@ -15,12 +15,12 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ml import failpoints
-from ml.config import GradientConfig, parse_config
+from ml.config import FeaturesConfig, GradientConfig, TrainingConfig, parse_config
 from ml.exits import EXIT_CODES, SENTENCES
 from ml.fields import ConfigError
 from ml.launch import LOCK_VARIABLE
@@ -32,6 +32,9 @@ from ml.train.recipes import make_task
 from ml.train.steps import available_cpus, choose_device, make_deterministic
 from ml.train.task import Task
 
+if TYPE_CHECKING:
+    from ml.train.recipes.features import FeaturesTraining
+
 
 class Trainer:
     """One attempt: from config.json to result.json."""
@@ -41,7 +44,7 @@ class Trainer:
         self.attempt = attempt
         self.journal = journal
         self.ranks = ranks
-        self.training: Training | None = None
+        self.training: Training | FeaturesTraining | None = None
         self.began = time.monotonic()
 
     def attempt_it(self) -> int:
@@ -67,6 +70,10 @@ class Trainer:
 
     def _train(self) -> dict[str, Any]:
         config = self._read_config()
+        if isinstance(config, FeaturesConfig):
+            return self._train_features(config)
+        if not isinstance(config, GradientConfig):
+            raise TypeError(f"recipe {config.recipe} has no trainer")
         make_deterministic()
         device = choose_device(config.device)
         self.journal.write("environment", **describe_environment(device))
@@ -78,23 +85,27 @@ class Trainer:
         self.training = Training(self.run, self.attempt, config, task, self.journal, self.ranks)
         return self.training.train()
 
+    def _train_features(self, config: FeaturesConfig) -> dict[str, Any]:
+        from ml.train.recipes.features import FeaturesTraining  # scikit-learn takes a second
+
+        self.journal.write("environment", **describe_environment(torch.device("cpu")))
+        self.training = FeaturesTraining(self.run, config, self.journal)
+        return self.training.train()
+
     def _make_task(self, config: GradientConfig, device: torch.device) -> Task:
         torch.manual_seed(config.seed)
         return make_task(config, self.run.path, device, self._warn)
 
-    def _read_config(self) -> GradientConfig:
+    def _read_config(self) -> TrainingConfig:
         try:
             found = read_json(self.run.config_path)
             if found is None:
                 raise TrainingFailed("spec_error", f"There is no {self.run.config_path}.")
-            config = parse_config(found)
+            return parse_config(found)
         except ConfigError as error:
             raise TrainingFailed("spec_error", f"config.json: {error}") from error
         except ValueError as error:
             raise TrainingFailed("spec_error", str(error)) from error
-        if not isinstance(config, GradientConfig):
-            raise TypeError(f"recipe {config.recipe} does not learn step by step")
-        return config
 
     def _fail(self, failure: TrainingFailed) -> int:
         error = {"code": failure.code, "message": failure.message}
@@ -130,7 +141,7 @@ class Trainer:
         failpoints.hit("result.after_write")
         return 0
 
-    def _started(self) -> Training:
+    def _started(self) -> Training | FeaturesTraining:
         if self.training is None:
             raise RuntimeError("nothing was trained")
         return self.training
@@ -153,7 +164,7 @@ class Trainer:
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
-    packages = ("numpy", "safetensors", "pyarrow")
+    packages = ("numpy", "safetensors", "pyarrow", "transformers")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "device": str(device),

@@ -41,8 +41,8 @@ class Prepared:
 
 def prepare(config: NetworkConfig, folder: Path) -> Prepared:
     """Raises TrainingFailed with data_error or spec_error; relative paths start at `folder`."""
-    data = _load(config, folder)
-    target, target_name = _target_of(data)
+    data = load_data(config.dataset, config.target, folder)
+    target, target_name = target_of(data)
     task = decide_task(config, target)
     if task == "classification":
         targets, classes = encode_classes(target)
@@ -85,19 +85,21 @@ def prepare(config: NetworkConfig, folder: Path) -> Prepared:
     )
 
 
-def _load(config: NetworkConfig, folder: Path) -> Table | Images:
-    reference = config.dataset
+def load_data(
+    reference: str | DatasetReference, target: str | None, folder: Path
+) -> Table | Images:
+    """The rows to learn from; `target` overrides the column that the reference names."""
     if not isinstance(reference, DatasetReference):
         raise TrainingFailed(
             "spec_error", f"dataset must say where it lies ({{'path': …}}), got {reference!r}"
         )
     try:
-        return load(folder / reference.path, config.target or reference.target)
+        return load(folder / reference.path, target or reference.target)
     except DataError as error:
         raise TrainingFailed("data_error", str(error)) from error
 
 
-def _target_of(data: Table | Images) -> tuple[np.ndarray, str | None]:
+def target_of(data: Table | Images) -> tuple[np.ndarray, str | None]:
     if isinstance(data, Images):
         target, name = data.labels, "label"
     elif data.target is None:
@@ -124,6 +126,11 @@ def decide_task(config: NetworkConfig, target: np.ndarray) -> str:
         return "classification"
     if config.loss_function in REGRESSION_LOSSES:
         return "regression"
+    return task_of(target)
+
+
+def task_of(target: np.ndarray) -> str:
+    """Classification for texts and for a few whole numbers, as the dataset's page says."""
     if target.dtype.kind not in "iuf":
         return "classification"
     column = Column("", "number" if target.dtype.kind == "f" else "integer", target)
@@ -201,14 +208,14 @@ def _prepare_table(
     if not data.features:
         raise TrainingFailed("data_error", "The dataset has no column besides the target.")
     encodings = {
-        name: _encoding(name, values, train_rows, warnings)
+        name: column_encoding(name, values, train_rows, warnings)
         for name, values in data.features.items()
     }
     preprocess = {"kind": "table", "columns": list(data.features), "encodings": encodings}
     return preprocess, model.encode_table(preprocess, data.features)
 
 
-def _encoding(
+def column_encoding(
     name: str, values: np.ndarray, train_rows: np.ndarray, warnings: list[str]
 ) -> dict[str, Any]:
     is_number = values.dtype.kind in "biuf"
