@@ -6,7 +6,9 @@ from mlserver.lib.errors import FieldError, Invalid
 
 LONGEST_NAME = 100
 # Words that are paths of the API beside /models/{name}.
-RESERVED_NAMES = frozenset({"load", "loaded", "queue", "preflight", "train", "sync", "check"})
+RESERVED_NAMES = frozenset(
+    {"load", "loaded", "queue", "preflight", "train", "sync", "check", "upload"}
+)
 LATEST = "latest"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _ORG = re.compile(r"\A([^/]+)/([^/]+)\Z")
@@ -16,7 +18,7 @@ _NUMBER = re.compile(r"v?[1-9][0-9]{0,8}")
 
 def check_name(name: str) -> str:
     """The name under which a model is kept; `org/name`, as on the Hub, becomes `org--name`."""
-    clean = _ORG.sub(r"\1--\2", name)
+    clean = as_kept(name)
     if not _NAME.fullmatch(clean):
         raise _invalid(
             "name",
@@ -27,6 +29,11 @@ def check_name(name: str) -> str:
     if clean.lower() in RESERVED_NAMES:
         raise _invalid("name", f"{clean!r} is a word of the API; choose another name", name)
     return clean
+
+
+def as_kept(name: str) -> str:
+    """`Salesforce/codet5-small` → `Salesforce--codet5-small`: a name that fits into an address."""
+    return _ORG.sub(r"\1--\2", name)
 
 
 def check_alias(alias: str) -> str:
