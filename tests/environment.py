@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 os.environ["VAR_DIR"] = tempfile.mkdtemp(prefix="mlserver-test-")
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the hub for a model
 os.environ.setdefault("SECRET_KEY", "only-for-tests-" + "x" * 50)
 
 # The same examples each time: what decides whether work lands must not be drawn by lot.

@@ -17,6 +17,8 @@ from ml.data.content import (
 )
 from ml.data.text import BOM, check_text
 
+CHAT = "messages"
+"""The column that may hold lists: chats, as language models are taught with them."""
 INT64 = range(-(2**63), 2**63)
 KINDS: dict[type, str] = {bool: "a truth value", int: "a number", float: "a number", str: "a text"}
 
@@ -114,6 +116,8 @@ def _rows_of(records: Iterable[Any]) -> Rows:
 
 
 def _checked(value: Any, name: str, row: int) -> Any:
+    if isinstance(value, list) and name.lower() == CHAT:
+        value = orjson.dumps(value).decode()
     if isinstance(value, (dict, list)):
         raise DataError(
             f"Row {row}, column {name!r}: the value is {_kind(value)};"

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import torch
 
-from ml.config import GradientConfig, NetworkConfig
+from ml.config import (
+    CausalConfig,
+    ClassifyConfig,
+    GradientConfig,
+    NetworkConfig,
+    Text2TextConfig,
+)
 from ml.train.task import Task
 
 
@@ -15,6 +21,18 @@ def make_task(
     config: GradientConfig, folder: Path, device: torch.device, warn: Callable[[str], None]
 ) -> Task:
     """Open data and network of a run in `folder`. Raises TrainingFailed."""
+    if isinstance(config, Text2TextConfig):
+        from ml.train.recipes.text2text import Text2TextTask
+
+        return Text2TextTask(config, folder, device, warn)
+    if isinstance(config, CausalConfig):
+        from ml.train.recipes.causal import CausalTask
+
+        return CausalTask(config, folder, device, warn)
+    if isinstance(config, ClassifyConfig):
+        from ml.train.recipes.classify import ClassifyTask
+
+        return ClassifyTask(config, folder, device, warn)
     if isinstance(config, NetworkConfig):
         from ml.train.recipes.network import NetworkTask
 

@@ -61,7 +61,8 @@ def make_pictures(folder: Path, count: int = 120) -> Path:
 
 def make_run(path: Path, dataset: Path, **fields: Any) -> RunDir:
     run = RunDir(path)
-    config = {"hidden_sizes": [8], "epochs": 3, "seed": 3, "device": "cpu", **fields}
+    sizes = {"hidden_sizes": [8]} if fields.get("recipe", "network") == "network" else {}
+    config = {**sizes, "epochs": 3, "seed": 3, "device": "cpu", **fields}
     run.create({"session": path.name, "dataset": {"path": str(dataset)}, **config})
     return run
 

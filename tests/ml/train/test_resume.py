@@ -3,14 +3,24 @@
 import json
 import random
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ml.rundir import RunDir
-from ml.train.control import Control
+from ml.train.control import POLL_SECONDS, Control
 from ml.train.loop import Training
+from ml.train.recipes.generation import GenerationTask
+from ml.train.task import Check
+from tests.ml.train.language import (
+    SCRATCH,
+    make_base,
+    make_language_run,
+    make_rows,
+    rows_for,
+)
 from tests.ml.train.runs import (
     events,
     history,
@@ -125,6 +135,60 @@ def pause_at_step(run: RunDir, step: int, monkeypatch: pytest.MonkeyPatch) -> No
         patch.setattr(Training, "_obey", obey_at)
         assert train(run, attempt=1) == 0
     run.write_control("run")
+
+
+LANGUAGE: dict[str, dict[str, Any]] = {
+    "text2text": SCRATCH,
+    "causal": {**SCRATCH, "gradient_accumulation": 2, "batch_size": 4, "precision": "bf16"},
+    "classify": {**SCRATCH, "gradient_checkpointing": True},
+}
+
+
+@pytest.mark.parametrize("recipe", LANGUAGE)
+def test_a_language_model_continues_in_mid_epoch(
+    tmp_path: Path, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = make_rows(tmp_path / "data", rows_for(recipe))
+    fields = LANGUAGE[recipe]
+    whole = make_language_run(tmp_path / "whole", recipe, dataset, **fields)
+    assert train(whole) == 0
+    run = make_language_run(tmp_path / "paused", recipe, dataset, **fields)
+    pause_at_step(run, 6, monkeypatch)
+    assert train(run, attempt=2) == 0
+    assert events(run, 2, "started")[0]["resumed_from_step"] == 6
+    assert weights(run) == weights(whole)
+    assert history(run, 2) == history(whole, 1)
+
+
+def test_adapters_continue_in_mid_epoch_on_the_same_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = make_rows(tmp_path / "data", rows_for("causal"))
+    base = {"path": str(make_base(tmp_path / "base", "causal"))}
+    fields = {"base_model": base, "lora_rank": 2, "lora_dropout": 0.2}
+    whole = make_language_run(tmp_path / "whole", "causal", dataset, **fields)
+    assert train(whole) == 0
+    run = make_language_run(tmp_path / "paused", "causal", dataset, **fields)
+    pause_at_step(run, 6, monkeypatch)
+    assert train(run, attempt=2) == 0
+    assert weights(run) == weights(whole)
+
+
+def test_a_language_model_is_cancelled_between_its_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = make_rows(tmp_path / "data", rows_for("causal"))
+    run = make_language_run(tmp_path / "run", "causal", dataset, **SCRATCH)
+
+    def cancel(task: GenerationTask, row: int, check: Check) -> dict[str, str]:
+        run.write_control("cancel")
+        time.sleep(POLL_SECONDS)  # the wish is looked for no more often
+        check()
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr(GenerationTask, "_sample", cancel)
+    assert train(run) == 0
+    assert (run.read_result(1) or {})["status"] == "cancelled"
 
 
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(
