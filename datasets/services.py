@@ -151,21 +151,16 @@ def _make_builtins(names: list[str], owner: User | None) -> list[DatasetVersion]
             name: stack.enter_context(incoming_folder(settings.DATASETS_DIR)) for name in names
         }
         made = run_ml("builtin_datasets", {"folders": {name: str(folders[name]) for name in names}})
-        return [
-            _publish(
-                folders[name],
-                made[name]["schema"],
-                Dataset(
-                    name=name,
-                    description=made[name]["description"],
-                    owner=owner,
-                    is_builtin=True,
-                ),
-                owner,
-                f"{name}.{made[name]['schema']['format']}",
-            )[0]
-            for name in names
-        ]
+        return [publish_builtin(name, folders[name], made[name], owner) for name in names]
+
+
+def publish_builtin(
+    name: str, folder: Path, made: dict[str, Any], owner: User | None
+) -> DatasetVersion:
+    """Give a folder that a child made its place; `made` holds its schema and description."""
+    schema = made["schema"]
+    dataset = Dataset(name=name, description=made["description"], owner=owner, is_builtin=True)
+    return _publish(folder, schema, dataset, owner, f"{name}.{schema['format']}")[0]
 
 
 def _add(
@@ -217,6 +212,7 @@ def _publish(
         dimensions=schema["dimensions"],
         size_bytes=schema["size_bytes"],
         schema={key: schema[key] for key in KEPT_IN_SCHEMA},
+        splits=schema.get("splits", {}),
         sha256=schema["sha256"],
         file_path=free_path(dataset.name, number),
         original_filename=original[:255],

@@ -5,7 +5,6 @@ The reading is done by a child that may take minutes; slices of the queue only l
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,15 +14,15 @@ from django.db import transaction
 
 from datasets.models import DatasetVersion
 from jobs import services as jobs
-from jobs.leases import Lease, LeaseLost
+from jobs.leases import Lease
 from jobs.models import Job, State, Wanted
+from jobs.slices import look_until_done
 from mlserver.lib.background import BackgroundChild
 from mlserver.lib.children import GIB, ChildCrashed, ChildFailed, ChildRefused
 
 KIND = "dataset_statistics"
 CPU_SECONDS = 600
 MEMORY_BYTES = 4 * GIB
-LOOK_SECONDS = 0.1
 MISSING = "missing"
 
 
@@ -70,16 +69,7 @@ def _newest_job(version: DatasetVersion) -> Job | None:
 
 def work(lease: Lease) -> bool:
     """One slice: start the child or find it running, store what it found. True: not done yet."""
-    ends_at = time.monotonic() + settings.SLICE_SECONDS
-    try:
-        while not _advance(lease):
-            if time.monotonic() >= ends_at:
-                return True
-            time.sleep(LOOK_SECONDS)
-            lease.renew()
-    except LeaseLost:
-        pass  # whoever has it now sends the next message
-    return False
+    return look_until_done(lease, _advance)
 
 
 def abandon(job: Job) -> None:

@@ -328,6 +328,8 @@ _CLUSTER = {
 CANARY_SECONDS = 15
 MAX_CONCURRENT_SESSIONS = env.number("MAX_CONCURRENT_SESSIONS", 0)  # 0: one per GPU, 1 without
 MAX_CONCURRENT_JOBS = env.number("MAX_CONCURRENT_JOBS", 2, minimum=1)  # short errands at once
+# What a first start trains (`manage.py seed_demo`); "none" for nothing.
+DEMO_MODELS = env.names("DEMO_MODELS", "digits,code-security,code-generator")
 Q_CLUSTER = {
     **_CLUSTER,
     "name": "default",
@@ -347,6 +349,12 @@ JOB_KINDS = {
         "slice": "datasets.statistics.work",
         "abandon": "datasets.statistics.abandon",
         "seats": "datasets.statistics.count_seats",
+    },
+    "demo": {
+        "cluster": "default",
+        "slice": "sessions.demo.work",
+        "abandon": "sessions.demo.abandon",
+        "seats": "sessions.demo.count_seats",
     },
 }
 

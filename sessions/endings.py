@@ -6,6 +6,7 @@ session, and what changes the row is one transaction, fenced by the lease.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from django.db import transaction
@@ -27,6 +28,7 @@ NOT_MEASURED = "The sampler did not see it while it ran."
 VANISHED = "The launcher and its trainer vanished: killed, or the machine went down."
 BACK_OFF_SECONDS = (0, 10, 60)
 NO_SPACE_SECONDS = 60
+MOST_CARD_CHARACTERS = 20_000
 # What came from outside and may be over; all else would only happen again.
 PASSING = frozenset({"killed", "lost", "hung", "io_error", "disk_full"})
 
@@ -88,7 +90,7 @@ def _register_model(
         name=session.name or default_model_name(session),
         folder=run.model_path,
         owner=job.owner,
-        framework="pytorch",
+        framework=described.get("framework", "pytorch"),
         task=described.get("task", "classification"),
         metrics=result.get("metrics", {}),
         lineage={
@@ -106,12 +108,19 @@ def _register_model(
             else None,
         },
         signature=described.get("signature"),
+        card=_read_card(run.model_path / "README.md"),
     )
+
+
+def _read_card(path: Path) -> str:
+    """What the recipe wrote of the model; people may change it later."""
+    return path.read_text("utf-8", errors="replace")[:MOST_CARD_CHARACTERS] if path.exists() else ""
 
 
 def default_model_name(session: TrainingSession) -> str:
     version = session.dataset_version
-    return f"{version.dataset.name if version else 'model'}-{session.config['architecture']}"
+    how = session.config.get("architecture") or session.recipe
+    return f"{version.dataset.name if version else 'model'}-{how}"
 
 
 def _put_back(job: Job) -> None:

@@ -16,7 +16,7 @@ from jobs import services as jobs
 from jobs.models import Job
 from jobs.services import WrongState
 from ml import hardware
-from ml.config import NetworkConfig, TrainingConfig, parse_config
+from ml.config import FeaturesConfig, NetworkConfig, TrainingConfig, parse_config
 from ml.fields import ConfigError
 from ml.rundir import RunDir
 from mlserver.lib.errors import FieldError, Forbidden, Invalid, NoSpace
@@ -124,22 +124,36 @@ def check_dataset(config: TrainingConfig, version: DatasetVersion) -> None:
     """Refuse what cannot be learned from this dataset, before anything waits in the queue."""
     if isinstance(config, NetworkConfig):
         _check_network_dataset(config, version)
+    if isinstance(config, FeaturesConfig):
+        _check_features_dataset(config, version)
+
+
+def _check_features_dataset(config: FeaturesConfig, version: DatasetVersion) -> None:
+    if version.kind != "table":
+        raise _invalid(
+            "dataset",
+            f"recipe features learns from tables, texts and code; {version} is {version.kind}",
+            str(version),
+        )
+    _check_column("target", config.target, version)
+    _check_column("text_column", config.text_column, version)
+
+
+def _check_column(field: str, name: str | None, version: DatasetVersion) -> None:
+    columns = [column["name"] for column in version.schema.get("columns", [])]
+    if name is not None and name not in columns:
+        sentence = f"{field} {name!r} is no column of {version}; it has {', '.join(columns[:20])}"
+        raise _invalid(field, sentence, name)
 
 
 def _check_network_dataset(config: NetworkConfig, version: DatasetVersion) -> None:
-    columns = [column["name"] for column in version.schema.get("columns", [])]
     if version.kind not in ("table", "image"):
         raise _invalid(
             "dataset",
             f"recipe network learns from tables and images; {version} is {version.kind}",
             str(version),
         )
-    if config.target is not None and config.target not in columns:
-        raise _invalid(
-            "target",
-            f"target {config.target!r} is no column of {version}; it has {', '.join(columns[:20])}",
-            config.target,
-        )
+    _check_column("target", config.target, version)
     if config.architecture == "cnn" and version.kind != "image":
         raise _invalid(
             "architecture", f"architecture cnn needs images; {version} is a table", "cnn"

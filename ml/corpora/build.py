@@ -32,12 +32,13 @@ CORPORA = {
 
 
 def build_corpus(name: str, folder: Path, most_files: int | None = None) -> dict[str, Any]:
-    """Write the corpus into `folder` as a dataset version; returns its schema and description.
+    """Make `folder` and in it a dataset version of the corpus; returns schema and description.
 
     `most_files`: how many files of the standard library are read, in the order of their names.
     """
     if name not in CORPORA:
         raise DataError(f"There is no corpus {name!r}; there are {', '.join(CORPORA)}.")
     corpus = CORPORA[name]
+    folder.mkdir()
     schema = import_dataset(folder, corpus.write(folder, most_files))
     return {"schema": schema, "description": corpus.description}

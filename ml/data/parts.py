@@ -46,13 +46,21 @@ def part_columns(rows: Rows) -> set[str]:
     return {name for name, values in found.items() if values is not None}
 
 
+def count_splits(rows: Rows) -> dict[str, int]:
+    """How many rows each part has; empty where the dataset does not say."""
+    splits = find_splits(rows)
+    if splits is None:
+        return {}
+    names, counts = np.unique(splits, return_counts=True)
+    return dict(zip(names.tolist(), counts.tolist(), strict=True))
+
+
 def describe_parts(rows: Rows) -> list[str]:
     """What a person should know of the parts, in sentences."""
     told = []
-    splits, groups = find_splits(rows), find_groups(rows)
-    if splits is not None:
-        names, counts = np.unique(splits, return_counts=True)
-        listed = ", ".join(f"{count:,} {name}" for name, count in zip(names, counts, strict=True))
+    splits, groups = count_splits(rows), find_groups(rows)
+    if splits:
+        listed = ", ".join(f"{count:,} {name}" for name, count in splits.items())
         told.append(f"The column {SPLIT!r} decides which rows are held back: {listed}.")
     elif groups is not None:
         count = len(np.unique(groups))

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ml.data.content import Array, Column, Content, DataError, Pictures, Rows, Texts
-from ml.data.parts import describe_parts
+from ml.data.parts import count_splits, describe_parts
 from ml.data.target import choose_target, classes_of
 
 IMAGE_COLUMN = "image"
@@ -40,6 +40,8 @@ def _describe_texts(texts: Texts, wanted: str | None) -> dict[str, Any]:
 
 
 def _describe_rows(rows: Rows, wanted: str | None) -> dict[str, Any]:
+    if len(rows.columns) == 1 and rows.columns[0].type == "string" and not wanted:
+        return _describe_texts(Texts(rows.columns), None)
     if len(rows.columns) < 2:
         raise DataError(
             f"The file has only the column {rows.columns[0].name!r};"
@@ -58,6 +60,7 @@ def _describe_rows(rows: Rows, wanted: str | None) -> dict[str, Any]:
         "dimensions": [len(rows), len(rows.columns)],
         "target": target,
         "classes": classes_of(column),
+        "splits": count_splits(rows),
         "warnings": [
             *rows.warnings,
             *warnings,

@@ -4,7 +4,7 @@ Standard library, psutil and NVML only; never torch, so that no reader holds a C
 """
 
 from ml.hardware.gpus import GpuReader, count_gpus
-from ml.hardware.host import HostReader
+from ml.hardware.host import HostReader, has_fast_bf16
 from ml.hardware.processes import ProcessReader, ProcessReading
 from ml.hardware.readings import DriverEvent, GpuProcess, GpuReading, HostReading, Tier
 
@@ -19,4 +19,5 @@ __all__ = [
     "ProcessReading",
     "Tier",
     "count_gpus",
+    "has_fast_bf16",
 ]

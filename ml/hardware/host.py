@@ -16,6 +16,16 @@ from ml.hardware.readings import HostReading, Observer
 SOME = re.compile(r"^some avg10=(\d+(?:\.\d+)?)", re.MULTILINE)
 FIRST = "A rate needs two readings; this is the first."
 
+FAST_BF16 = re.compile(r"^(flags|Features)\s*:.*\b(avx512_bf16|amx_bf16|bf16)\b", re.MULTILINE)
+
+
+def has_fast_bf16(proc: Path = Path("/proc")) -> bool:
+    """Whether the CPU multiplies bfloat16 itself; a network then learns about twice as fast."""
+    try:
+        return FAST_BF16.search((proc / "cpuinfo").read_text()) is not None
+    except OSError:
+        return False
+
 
 class HostReader:
     """Keeps the counters of the last look, because rates and CPU load are differences.

@@ -118,6 +118,12 @@ def builtin_datasets(payload: Payload) -> Any:
     }
 
 
+def corpus(payload: Payload) -> Any:
+    from ml.corpora.build import build_corpus
+
+    return build_corpus(payload["name"], Path(payload["folder"]), payload["most_files"])
+
+
 def list_builtins(payload: Payload) -> Any:
     from ml.data import builtin
 
@@ -162,6 +168,7 @@ VERBS: dict[str, Verb] = {
     "statistics": Verb(run=statistics, reads=_folder),
     "builtin_dataset": Verb(run=builtin_dataset, writes=_folder),
     "builtin_datasets": Verb(run=builtin_datasets, writes=_folders),
+    "corpus": Verb(run=corpus, opens_strange_files=False),
     "list_builtins": Verb(run=list_builtins),
     "look": Verb(run=look, reads=_places),
     "torch": Verb(run=describe_torch, opens_strange_files=False),

@@ -76,9 +76,11 @@ def test_a_tenth_of_the_groups_is_held_back_for_ever() -> None:
 
 
 def test_the_corpus_is_a_dataset_split_by_file(tmp_path: Path) -> None:
-    made = build_corpus("python-functions", tmp_path, most_files=25)
+    made = build_corpus("python-functions", tmp_path / "made", most_files=25)
     schema = made["schema"]
-    rows = [json.loads(line) for line in (tmp_path / "data.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "made" / "data.jsonl").read_text().splitlines()
+    ]
     assert schema["sample_count"] == len(rows) > 200
     assert schema["target"] == "text"
     parts = {name: {row["file"] for row in rows if row["split"] == name} for name in split_names}

@@ -93,7 +93,7 @@ def test_library_functions_are_labelled_by_their_findings(tmp_path: Path) -> Non
 
 
 def test_the_corpus_is_a_dataset(tmp_path: Path) -> None:
-    schema = build_corpus("code-security", tmp_path, most_files=20)["schema"]
+    schema = build_corpus("code-security", tmp_path / "made", most_files=20)["schema"]
     assert schema["target"] == "label"
     assert schema["classes"] == ["safe", "vulnerable"]
     assert any("'split' decides" in warning for warning in schema["warnings"])

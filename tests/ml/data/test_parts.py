@@ -34,6 +34,7 @@ def test_a_split_column_is_no_feature(tmp_path: Path) -> None:
     assert table.splits.tolist() == ["train", "validation", "validation", "test"]
     told = "The column 'split' decides which rows are held back: 1 test, 1 train, 2 validation."
     assert told in schema["warnings"]
+    assert schema["splits"] == {"test": 1, "train": 1, "validation": 2}
 
 
 @pytest.mark.parametrize("values", [["left", "right"], ["train", None], ["test", "dev"]])

@@ -2,7 +2,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ml.hardware import HostReader
+import pytest
+
+from ml.hardware import HostReader, has_fast_bf16
 
 
 class FakeSystem:
@@ -126,3 +128,21 @@ def test_every_group_is_told_with_its_time() -> None:
     HostReader(Path("/"), system=system, observe=observe).read()
     assert told["host memory"] == ""
     assert "no network" in told["host network"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16", True),
+        ("Features : fp asimd bf16", True),
+        ("flags : fpu avx512f", False),
+        ("model name : bf16", False),
+    ],
+)
+def test_bf16_in_the_cpu_is_found(tmp_path: Path, flags: str, expected: bool) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\n{flags}\n")
+    assert has_fast_bf16(tmp_path) is expected
+
+
+def test_a_cpu_that_cannot_be_asked_has_none(tmp_path: Path) -> None:
+    assert not has_fast_bf16(tmp_path)
