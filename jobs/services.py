@@ -161,9 +161,9 @@ def run_slice(job_id: str) -> None:
     lease = Lease(job_id, job.attempt)
     if not Job.objects.take_lease(job_id, lease.owner):
         return
-    failpoints.hit("supervisor.after_claim")
     work: Callable[[Lease], bool] = import_string(settings.JOB_KINDS[job.kind]["slice"])
     try:
+        failpoints.hit("supervisor.after_claim")
         goes_on = work(lease)
     except Exception as error:
         _stumble(job, error)
@@ -296,7 +296,6 @@ def requeue_job(job: Job, *, code: str, sentence: str, delay_seconds: float = 0)
             _settle(job)
             wake(job.kind)
         failpoints.hit("supervisor.before_requeue")
-    failpoints.hit("supervisor.after_requeue")
     return moved
 
 

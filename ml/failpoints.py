@@ -49,9 +49,9 @@ SUPERVISOR_POINTS = (
     "supervisor.after_commit",
     "supervisor.before_register",
     "supervisor.after_register",
-    "supervisor.before_end",
     "supervisor.before_requeue",
-    "supervisor.after_requeue",
+    "supervisor.before_end",
+    "supervisor.after_end",
 )
 POINTS = TRAINER_POINTS + LAUNCHER_POINTS + SUPERVISOR_POINTS
 

@@ -180,10 +180,12 @@ class Journal:
         self._seq = 0
 
     def write(self, type: str, **fields: Any) -> None:
-        self._seq += 1
-        event = {"seq": self._seq, "attempt": self._attempt, "at": now(), "type": type, **fields}
+        seq = self._seq + 1
+        event = {"seq": seq, "attempt": self._attempt, "at": now(), "type": type, **fields}
         line = json.dumps(finite(event), allow_nan=False, separators=(",", ":")) + "\n"
         self._append(line.encode())
+        self._seq = seq  # a line that could not be written leaves no gap
+        failpoints.hit("journal.after_line")
 
     def _append(self, line: bytes) -> None:
         before = os.fstat(self._file).st_size
@@ -197,7 +199,6 @@ class Journal:
             if os.fstat(self._file).st_size > before:
                 os.ftruncate(self._file, before)
             raise
-        failpoints.hit("journal.after_line")
 
     def close(self) -> None:
         os.close(self._file)

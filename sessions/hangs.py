@@ -46,8 +46,9 @@ def end_if_hung(session: TrainingSession, run: RunDir, lease: Lease) -> None:
 
 def median_step_seconds(session: TrainingSession) -> float:
     """Of the newest steps; 0 before the first."""
-    points = session.metric_points.filter(key="compute_seconds", value__isnull=False)
-    values = points.order_by("-step").values_list("value", flat=True)[:RECENT_POINTS]
+    points = session.metric_points.filter(key="compute_seconds")
+    newest = points.order_by("-step").values_list("value", flat=True)[:RECENT_POINTS]
+    values = [value for value in newest if value is not None]
     return statistics.median(values) if values else 0.0
 
 

@@ -94,6 +94,7 @@ def _advance(session: TrainingSession, run: RunDir, lease: Lease) -> bool:
         pass
     if not is_locked:
         finish(session, run, lease)
+        failpoints.hit("supervisor.after_end")
     return not is_locked
 
 

@@ -158,24 +158,26 @@ def serving(var_dir: Path, **more: str) -> Iterator[Stack]:
         env,
     )
     port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "manage.py", "serve", "--port", str(port)], cwd=ROOT, env=env
-    )
-    stack = Stack(f"http://127.0.0.1:{port}", key, var_dir, env, process)
+    stack = Stack(f"http://127.0.0.1:{port}", key, var_dir, env, start_server(port, env))
     try:
-        _wait_until_ready(stack)
+        wait_until_ready(stack)
         yield stack
     finally:
-        process.send_signal(signal.SIGTERM)
+        stack.process.send_signal(signal.SIGTERM)
         try:
-            process.wait(20)
+            stack.process.wait(20)
         finally:
             for left in stack.processes():
                 with suppress(psutil.NoSuchProcess):  # it died with the one before
                     left.kill()
 
 
-def _wait_until_ready(stack: Stack, timeout: float = 60) -> None:
+def start_server(port: int, env: dict[str, str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "manage.py", "serve", "--port", str(port)]
+    return subprocess.Popen(command, cwd=ROOT, env=env)
+
+
+def wait_until_ready(stack: Stack, timeout: float = 60) -> None:
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         assert stack.process.poll() is None, "serve ended before it was ready"

@@ -29,6 +29,17 @@ while (job := claim_next("train")) is not None:
     claimed.append(job.pk)
 print(json.dumps(claimed))
 """
+TWO_DEMOS = """
+from jobs.services import claim_next, create_job
+for preemptible in (True, True, False):
+    create_job("train", owner=None, spec={}, preemptible=preemptible)
+    claim_next("train") if preemptible else None
+"""
+COUNT_YIELDING = """
+import json
+from jobs.models import Job
+print(json.dumps(Job.objects.filter(yielding=True).count()))
+"""
 WRITE = """
 from jobs.models import Job, LogLine
 job = Job.objects.get()
@@ -68,6 +79,18 @@ def test_four_processes_never_share_a_single_seat(env: dict[str, str]) -> None:
     claimers = [start_django(CLAIM_ALL, env) for _ in range(4)]
     claimed = [json.loads(claimer.communicate(timeout=120)[0]) for claimer in claimers]
     assert sorted(len(ids) for ids in claimed) == [0, 0, 0, 1]
+
+
+@pytest.mark.slow
+def test_four_processes_ask_for_one_seat_once(env: dict[str, str]) -> None:
+    """Two demos run, one person waits: one demo yields, and the person gets no seat twice."""
+    env["MAX_CONCURRENT_SESSIONS"] = "2"
+    manage("migrate", "--verbosity", "0", env=env)
+    run_django(TWO_DEMOS, env)
+    claimers = [start_django(CLAIM_ALL, env) for _ in range(4)]
+    claimed = [json.loads(claimer.communicate(timeout=120)[0]) for claimer in claimers]
+    assert claimed == [[], [], [], []]
+    assert run_django(COUNT_YIELDING, env) == 1
 
 
 @pytest.mark.slow

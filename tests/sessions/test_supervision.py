@@ -16,7 +16,7 @@ from datasets.services import register_builtin
 from jobs import services as jobs
 from jobs.models import Job, LogLine, State
 from ml.rundir import RunDir
-from sessions import services
+from sessions import services, supervision
 from sessions.models import EpochMetric, TrainingSession
 from sessions.processes import process_tree
 from sessions.supervision import abandon
@@ -172,6 +172,113 @@ def test_one_that_always_dies_at_the_same_epoch_ends_as_poisoned(
         job = work_until(session.pk, is_not_running)
         session.refresh_from_db()
     assert (job.state, job.error_code) == (State.FAILED, "poisoned")
+
+
+def test_a_demo_gives_its_seat_to_somebodys_own_session_and_goes_on_afterwards(
+    start: Callable[..., TrainingSession], settings: Settings
+) -> None:
+    settings.MAX_CONCURRENT_SESSIONS = 1
+    demo = start({**QUICK, "epochs": 300}, preemptible=True)
+    claim()
+    work_until(demo.pk, has_an_epoch)
+    own = start()
+    assert jobs.claim_next("train") is None
+    job = work_until(demo.pk, is_not_running)
+    assert (job.state, job.error_code) == (State.QUEUED, "preempted")
+    assert claim().pk == own.pk
+    assert work_until(own.pk, is_not_running).state == State.COMPLETED
+    assert claim().pk == demo.pk
+    assert work_until(demo.pk, is_not_running).state == State.COMPLETED
+    assert demo.epoch_metrics.count() == 300
+
+
+def test_a_trainer_without_progress_tells_where_it_hangs_and_is_tried_again(
+    start: Callable[..., TrainingSession], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = start(LONG)
+    claim()
+    work_until(session.pk, has_an_epoch)
+    monkeypatch.setattr(RunDir, "last_beat", lambda run: time.time() - 1000)
+    job = work_until(session.pk, is_not_running)
+    assert (job.state, job.error_code) == (State.QUEUED, "hung")
+    assert "No progress for 1000 seconds" in job.error
+    said = (RunDir(session.run_path).attempt_path(1) / "stderr.log").read_text()
+    assert "most recent call first" in said
+    assert "ml/train/loop.py" in said
+    monkeypatch.undo()
+    claim()
+    work_until(session.pk, has_an_epoch)
+    lines = LogLine.objects.filter(job=job, message__startswith="Resumed from epoch")
+    work_until(session.pk, lambda job: lines.exists())
+
+
+def test_a_trainer_that_was_stopped_counts_as_hanging(
+    start: Callable[..., TrainingSession], settings: Settings
+) -> None:
+    session = start(LONG)
+    claim()
+    work_until(session.pk, has_an_epoch)
+    process_tree(RunDir(session.run_path))[0].suspend()
+    settings.HANG_SECONDS = 1
+    job = work_until(session.pk, is_not_running)
+    assert (job.state, job.error_code) == (State.QUEUED, "hung")
+
+
+def test_without_space_a_session_waits_and_then_goes_on(
+    start: Callable[..., TrainingSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = start()
+    monkeypatch.setattr(supervision, "has_space", lambda: False)
+    claim()
+    job = work_until(session.pk, is_not_running)
+    assert (job.state, job.error_code) == (State.QUEUED, "disk_full")
+    assert job.retry_at is not None
+    assert "goes on by itself" in job.error
+    monkeypatch.undo()
+    Job.objects.update(retry_at=None)
+    claim()
+    assert work_until(session.pk, is_not_running).state == State.COMPLETED
+
+
+def test_a_disk_that_stays_full_pauses_the_session_for_a_person(
+    start: Callable[..., TrainingSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = start()
+    monkeypatch.setenv("FAILPOINTS", "1")
+    monkeypatch.setenv("FAIL", "checkpoint.after_write:ENOSPC@2")
+    for state in (State.QUEUED, State.QUEUED, State.PAUSED):
+        Job.objects.update(retry_at=None)
+        claim()
+        job = work_until(session.pk, is_not_running)
+        assert (job.state, job.error_code) == (state, "disk_full")
+        # Only the first time a checkpoint was there to keep: later it is the first to fail.
+        monkeypatch.setenv("FAIL", "checkpoint.after_write:ENOSPC")
+    run = RunDir(session.run_path)
+    assert [folder.name for folder in run.complete_checkpoints()] == ["step-000002"]
+    assert "paused" in job.error
+    monkeypatch.delenv("FAIL")
+    services.resume_session(session, by=session.job.owner or User())
+    claim()
+    assert work_until(session.pk, is_not_running).state == State.COMPLETED
+    assert session.epoch_metrics.count() == 3
+
+
+def test_a_truncated_checkpoint_is_set_aside_and_the_one_before_used(
+    start: Callable[..., TrainingSession],
+) -> None:
+    session = start({**QUICK, "epochs": 200})
+    claim()
+    work_until(session.pk, has_an_epoch)
+    run = RunDir(session.run_path)
+    kill_all(process_tree(run))
+    newest = run.complete_checkpoints()[-1]
+    os.truncate(newest / "model.safetensors", 10)
+    work_until(session.pk, is_not_running)
+    Job.objects.update(retry_at=None)
+    claim()
+    assert work_until(session.pk, is_not_running).state == State.COMPLETED
+    assert session.epoch_metrics.count() == 200
+    assert LogLine.objects.filter(job=session.job, message__contains="is damaged").exists()
 
 
 def test_a_failure_of_the_configuration_is_told_in_a_sentence(
