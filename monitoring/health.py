@@ -1,13 +1,15 @@
-"""Is the server well? Says so from rows alone; no driver is asked in a web request."""
+"""Is the server well? Says so from rows; no driver is asked in a web request."""
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Any
 
 import psutil
 from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
+from django_q.tasks import async_task
 
 from jobs.models import Job
 from mlserver.version import VERSION
@@ -15,9 +17,13 @@ from monitoring.models import ClusterHeartbeat, GpuSample, HostSample
 from monitoring.services import STALE, latest_sample, memory_percent
 
 SILENT = timedelta(seconds=60)
+WORRYING = timedelta(seconds=30)  # `serve` sends a canary every 15 s
 OK, SILENT_WORD, UNREACHABLE, UNKNOWN = "ok", "silent", "unreachable", "unknown"
 CLUSTER_NAMES = {"queue": "default", "gpu_workers": "gpu"}
 MEGABYTE, GIGABYTE = 1e6, 1e9
+ANSWER_SECONDS = 2.0  # an idle cluster looks into its queue five times a second
+# When this process last sent a canary to a cluster.
+_sent_at: dict[str, float] = {}
 
 
 def check_health() -> dict[str, Any]:
@@ -34,7 +40,7 @@ def check_health() -> dict[str, Any]:
 def check_readiness() -> dict[str, Any]:
     """What must answer before work may be sent here: the database and both clusters."""
     try:
-        services = {"database": OK, **_check_clusters()}
+        services = {"database": OK, **_ask_clusters()}
     except (DatabaseError, InterfaceError):
         services = {"database": UNREACHABLE, **dict.fromkeys(CLUSTER_NAMES, UNKNOWN)}
     return {"ready": set(services.values()) == {OK}, "services": services}
@@ -52,12 +58,38 @@ def _check_services() -> dict[str, str]:
 
 
 def _check_clusters() -> dict[str, str]:
-    seen = ClusterHeartbeat.objects.filter(seen_at__gt=timezone.now() - SILENT)
-    alive = set(seen.values_list("cluster", flat=True))
+    alive = _heard_within(SILENT)
     return {
         service: OK if cluster in alive else SILENT_WORD
         for service, cluster in CLUSTER_NAMES.items()
     }
+
+
+def _heard_within(period: timedelta) -> set[str]:
+    seen = ClusterHeartbeat.objects.filter(seen_at__gt=timezone.now() - period)
+    return set(seen.values_list("cluster", flat=True))
+
+
+def _ask_clusters() -> dict[str, str]:
+    """Where `serve` does not run, nobody sends canaries: then this does, and waits a moment."""
+    ends_at = time.monotonic() + (ANSWER_SECONDS if _send_canaries() else 0)
+    while SILENT_WORD in (found := _check_clusters()).values() and time.monotonic() < ends_at:
+        time.sleep(0.1)
+    return found
+
+
+def _send_canaries() -> bool:
+    """To each silent one; once a minute, for a dead one must not find thousands."""
+    now = time.monotonic()
+    due = [
+        cluster
+        for cluster in {*CLUSTER_NAMES.values()} - _heard_within(WORRYING)
+        if now - _sent_at.get(cluster, float("-inf")) >= SILENT.total_seconds()
+    ]
+    for cluster in due:
+        _sent_at[cluster] = now
+        async_task("monitoring.tasks.canary", cluster, cluster=cluster, save=False)
+    return bool(due)
 
 
 def _count_activity() -> dict[str, int | None]:

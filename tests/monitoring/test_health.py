@@ -5,6 +5,7 @@ import pytest
 from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
+from django_q.models import OrmQ
 
 from jobs.models import State
 from monitoring import health
@@ -111,11 +112,11 @@ def test_memory_and_load_are_judged_and_our_own_training_is_no_fault(
 def test_it_answers_also_when_the_database_does_not(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away() -> Any:
+    def away(*_: Any) -> Any:
         raise OperationalError("database is locked")
 
     monkeypatch.setattr(health, "_check_services", away)
-    monkeypatch.setattr(health, "_check_clusters", away)
+    monkeypatch.setattr(health, "_heard_within", away)
     body = get(client)
     assert body["status"] == "unhealthy"
     assert body["services"]["database"] == "unreachable"
@@ -124,7 +125,8 @@ def test_it_answers_also_when_the_database_does_not(
     assert get(client, "/health/ready", 503)["services"]["database"] == "unreachable"
 
 
-def test_ready_needs_both_clusters(client: Client) -> None:
+def test_ready_needs_both_clusters(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "ANSWER_SECONDS", 0)
     canary("default")
     response = client.get("/health/ready")
     assert response.status_code == 503
@@ -135,6 +137,26 @@ def test_ready_needs_both_clusters(client: Client) -> None:
         "ready": True,
         "services": {"database": "ok", "queue": "ok", "gpu_workers": "ok"},
     }
+
+
+def test_clusters_that_run_without_serve_are_asked_by_who_wants_to_know(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heartbeats(seen_at=timezone.now() - timedelta(hours=1))
+    monkeypatch.setattr(health, "_sent_at", {})
+    # What the clusters do with their messages, the moment these come.
+    monkeypatch.setattr(health, "async_task", lambda _, name, **__: canary(name))
+    assert get(client, "/health/ready")["ready"]
+
+
+def test_a_dead_cluster_finds_one_canary_a_minute(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "_sent_at", {})
+    monkeypatch.setattr(health, "ANSWER_SECONDS", 0.2)
+    for _ in range(3):
+        assert get(client, "/health/ready", 503)["services"]["queue"] == "silent"
+    assert sorted(OrmQ.objects.values_list("key", flat=True)) == ["default", "gpu"]
 
 
 def test_live_asks_nobody(client: Client, django_assert_num_queries: Any) -> None:
