@@ -22,7 +22,7 @@ from accounts import audit, limits
 from accounts.models import ApiKey, AuthLog, Role
 from mlserver.api.permissions import rank, role_of
 from mlserver.api.proxies import is_in, parse_address, read_networks
-from mlserver.lib.errors import Conflict, FieldError, Forbidden, Invalid
+from mlserver.lib.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from mlserver.lib.ids import ALPHABET
 
 PREFIX_LENGTH = 8
@@ -170,6 +170,19 @@ def rotate_key(key: ApiKey, *, by: User, overlap_seconds: int = 0) -> tuple[ApiK
         key.save(update_fields=["hash", "previous_hash", "previous_until"])
         audit.record(by, "key.rotate", key.pk, after={"old_secret_until": key.previous_until})
     return key, raw
+
+
+def find_owner(username: str | None) -> User:
+    """Whom a command acts for: the user of that name, or the first admin."""
+    if username is not None:
+        found = User.objects.filter(username=username).first()
+        if found is None:
+            raise NotFound(f"There is no user called {username}.")
+        return found
+    admin = User.objects.filter(is_superuser=True, is_active=True).order_by("id").first()
+    if admin is None:
+        raise NotFound("There is no admin yet: name an --owner, or run seed_demo first.")
+    return admin
 
 
 def create_first_admin() -> tuple[User, str, str] | None:

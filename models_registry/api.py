@@ -8,12 +8,14 @@ from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework import mixins, status
+from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
+from mlserver.api.json import JSONParser
 from mlserver.lib.downloads import file_response, zip_response
-from models_registry import removal, services
+from models_registry import removal, services, uploads
 from models_registry.models import ModelVersion, RegisteredModel
 from models_registry.names import LATEST
 from models_registry.serializers import (
@@ -24,6 +26,7 @@ from models_registry.serializers import (
     ModelChangeSerializer,
     ModelRestoreSerializer,
     ModelSerializer,
+    ModelUploadSerializer,
     VersionChangeSerializer,
     VersionSerializer,
 )
@@ -52,6 +55,7 @@ class ModelViewSet(
     queryset = RegisteredModel.objects.with_latest()
     serializer_class = ModelSerializer
     lookup_field = "name"
+    parser_classes = [JSONParser, MultiPartParser]
     filter_fields = {"owner": "owner__username"}
     other_parameters = ["task"]
     search_fields = ["name", "description"]
@@ -65,6 +69,26 @@ class ModelViewSet(
     @extend_schema(summary="List models", parameters=[TASK])
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return super().list(request, *args, **kwargs)
+
+    @extend_schema(
+        summary="Bring a model",
+        request={"multipart/form-data": ModelUploadSerializer},
+        responses={201: VersionSerializer, 200: VersionSerializer},
+    )
+    def create(self, request: Request) -> Response:
+        """It is looked through in a locked process before it is kept, and never run. 200 instead
+        of 201 says that these very files are a version already."""
+        asked = ModelUploadSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        values = asked.validated_data
+        version, is_new = uploads.add_model(
+            owner=_user(request),
+            name=values["name"],
+            description=values["description"],
+            files=uploads.uploaded_files(values["file"]),
+        )
+        code = status.HTTP_201_CREATED if is_new else status.HTTP_200_OK
+        return Response(VersionSerializer(version).data, status=code)
 
     @extend_schema(summary="One model", parameters=[NAME])
     def retrieve(self, request: Request, name: str) -> Response:

@@ -9,6 +9,7 @@ from models_registry import views
 from models_registry.api import AliasViewSet, DownloadViewSet, ModelViewSet, VersionViewSet
 
 LIST: dict[str, Any] = {"get": "list"}
+MODELS: dict[str, Any] = {"get": "list", "post": "create"}
 ONE: dict[str, Any] = {"get": "retrieve", "patch": "partial_update", "delete": "destroy"}
 ALIAS: dict[str, Any] = {"put": "update", "delete": "destroy"}
 MODEL = "models/<str:name>/"
@@ -20,7 +21,7 @@ downloads = DownloadViewSet.as_view
 aliases = AliasViewSet.as_view
 
 api_patterns: list[URLPattern | URLResolver] = [
-    path_either("models/", models(LIST), name="model-list"),
+    path_either("models/", models(MODELS), name="model-list"),
     path_either(MODEL, models(ONE), name="model-detail"),
     path_either(f"{MODEL}restore/", models({"post": "restore"}), name="model-restore"),
     path_either(f"{MODEL}versions/", versions(LIST), name="version-list"),
@@ -34,6 +35,7 @@ api_patterns: list[URLPattern | URLResolver] = [
 ]
 page_patterns: list[URLPattern | URLResolver] = [
     path_either("models/", views.list_page, name="models-page"),
+    path_either("models/upload/", views.upload, name="model-upload"),
     path_either("models/<str:name>/", views.model_page, name="model-page"),
     path_either("models/<str:name>/delete/", views.delete, name="model-delete"),
     path_either("models/<str:name>/restore/", views.restore, name="model-restore-page"),

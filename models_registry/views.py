@@ -10,20 +10,76 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
 from mlserver.api.permissions import OPERATOR, may_change
+from mlserver.lib.errors import AppError, FieldError
 from mlserver.lib.trash import Entry
 from mlserver.pages.commands import curl
 from mlserver.pages.doors import page, person
 from mlserver.pages.paging import list_rows
-from models_registry import removal, services
+from models_registry import removal, services, uploads
 from models_registry.access import can_change
 from models_registry.cards import render_card
 from models_registry.metrics import compare_metrics
 from models_registry.models import ModelVersion, RegisteredModel
 from models_registry.names import LATEST
 
+SNIPPETS = {
+    "code": (
+        "# needs torch, safetensors and numpy; nothing of this server\n"
+        "import model\n\n"
+        'network, preprocess = model.load(".")\n'
+        'answers = model.predict(".", rows)  # rows: what the dataset holds, without its target'
+    ),
+    "transformers": (
+        "# needs transformers and torch; nothing of this server\n"
+        "from transformers import AutoConfig, AutoTokenizer\n"
+        "import transformers\n\n"
+        'config = AutoConfig.from_pretrained(".")\n'
+        'model = getattr(transformers, config.architectures[0]).from_pretrained(".")\n'
+        'tokenizer = AutoTokenizer.from_pretrained(".")'
+    ),
+    "onnx": (
+        "# needs onnxruntime; nothing of this server\n"
+        "import glob, onnxruntime\n\n"
+        'session = onnxruntime.InferenceSession(glob.glob("*.onnx")[0])\n'
+        "outputs = session.run(None, inputs)  # inputs: name to array"
+    ),
+    "torchscript": (
+        "# runs code of whoever brought it: only where you trust them\n"
+        "import glob, torch\n\n"
+        'model = torch.jit.load(glob.glob("*")[0])'
+    ),
+    "safetensors": (
+        "# needs safetensors and torch; nothing of this server\n"
+        "import glob\n"
+        "from safetensors.torch import load_file\n\n"
+        'weights = {name: load_file(name) for name in glob.glob("*.safetensors")}'
+    ),
+}
+
 
 @page()
 def list_page(request: HttpRequest) -> HttpResponse:
+    return _list(request)
+
+
+@page("POST", role=OPERATOR)
+def upload(request: HttpRequest) -> HttpResponse:
+    try:
+        version, _ = uploads.add_model(
+            owner=person(request),
+            name=request.POST.get("name", "").strip(),
+            files=uploads.uploaded_files(request.FILES.getlist("file")),
+        )
+    except AppError as error:
+        errors = error.errors or (FieldError(field="file", message=error.detail),)
+        return _list(request, errors, status=error.status)
+    messages.success(request, f"{version} is looked through and kept.")
+    return redirect("model-page", version.model.name)
+
+
+def _list(
+    request: HttpRequest, errors: tuple[FieldError, ...] = (), status: int = 200
+) -> HttpResponse:
     search = request.GET.get("q", "").strip()
     context = {
         "search": search,
@@ -31,9 +87,11 @@ def list_page(request: HttpRequest) -> HttpResponse:
         "deleted": [
             entry for entry in removal.list_deleted() if may_change(person(request), entry.owner_id)
         ],
-        "command": curl(request, "/api/v1/models/"),
+        "errors": {error.field: error.message for error in errors},
+        "typed": request.POST,
+        "command": curl(request, "/api/v1/models/", options="-F name=my-model -F file=@model.zip"),
     }
-    return render(request, "models/list.html", context)
+    return render(request, "models/list.html", context, status=status)
 
 
 def _search(text: str) -> QuerySet[RegisteredModel]:
@@ -75,13 +133,13 @@ def _previous(version: ModelVersion) -> ModelVersion | None:
 
 def _snippet(model: RegisteredModel, version: ModelVersion) -> str:
     folder = f"{model.name}-v{version.number}"
-    return (
-        f"# unzip {folder}.zip && cd {folder}\n"
-        "# needs torch, safetensors and numpy; nothing of this server\n"
-        "import model\n\n"
-        'network, preprocess = model.load(".")\n'
-        'answers = model.predict(".", rows)  # rows: what the dataset holds, without its target'
-    )
+    return f"# unzip {folder}.zip && cd {folder}\n" + SNIPPETS[_way_in(version)]
+
+
+def _way_in(version: ModelVersion) -> str:
+    """What opens its files: the code among them, else the library of its framework."""
+    has_code = any(file["path"] == "model.py" for file in version.files)
+    return "code" if has_code or version.framework not in SNIPPETS else version.framework
 
 
 @page("POST", role=OPERATOR)

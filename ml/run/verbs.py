@@ -39,6 +39,7 @@ class Verb:
 def run_verb(verb: str, payload: Payload) -> Answer:
     """Never raises for a bad file; anything unforeseen ends the child with a traceback."""
     from ml.data.content import DataError
+    from ml.formats.refusal import ModelRefused
 
     if verb not in VERBS:
         return _refusal("unknown_verb", f"There is no verb {verb!r}; there are {', '.join(VERBS)}.")
@@ -46,6 +47,8 @@ def run_verb(verb: str, payload: Payload) -> Answer:
         return {"ok": True, "result": VERBS[verb].run(payload)}
     except DataError as error:
         return _refusal(error.code, error.message, error.row, error.column, error.byte)
+    except ModelRefused as refusal:
+        return _refusal(refusal.code, refusal.message)
     except MemoryError:
         return _refusal(
             "out_of_memory",
@@ -130,6 +133,13 @@ def list_builtins(payload: Payload) -> Any:
     return builtin.list_builtins()
 
 
+def take_model(payload: Payload) -> Any:
+    from ml.formats.brought import Trust, take_model
+
+    trust = Trust(**payload["trust"], is_locked=payload["is_locked"])
+    return take_model(Path(payload["folder"]), payload["files"], trust)
+
+
 def look(payload: Payload) -> Any:
     """A training that does not start: what the model will see, and how large it is."""
     from ml.config import parse_config
@@ -170,6 +180,7 @@ VERBS: dict[str, Verb] = {
     "builtin_datasets": Verb(run=builtin_datasets, writes=_folders),
     "corpus": Verb(run=corpus, opens_strange_files=False),
     "list_builtins": Verb(run=list_builtins),
+    "take_model": Verb(run=take_model, writes=_folder),
     "look": Verb(run=look, reads=_places),
     "torch": Verb(run=describe_torch, opens_strange_files=False),
 }

@@ -150,10 +150,6 @@ def test_what_does_not_exist_is_a_problem_404(
     assert response["Content-Type"] == "application/problem+json"
 
 
-def test_a_model_is_not_uploaded_yet(owner: User) -> None:
-    assert send(door(owner), "POST", "/", {}).status_code == 405
-
-
 def test_without_a_key_there_is_nothing(version: ModelVersion) -> None:
     for path in ("/", "/digits", "/digits/download", "/digits/versions/1/download?file=model.py"):
         assert send(Client(), "GET", path).status_code == 401

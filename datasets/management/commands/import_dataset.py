@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from django.contrib.auth.models import User
 from django.core.files.base import File
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from accounts.services import find_owner
 from datasets.models import DatasetVersion
 from datasets.services import add_upload
 from mlserver.lib.errors import AppError
@@ -30,11 +30,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         path: Path = options["file"]
-        owner = _find_owner(options["owner"])
         try:
             with path.open("rb") as stream:
                 version, is_new = add_upload(
-                    owner=owner,
+                    owner=find_owner(options["owner"]),
                     name=options["name"],
                     upload=File(stream, name=path.name),
                     target=options["target"],
@@ -56,18 +55,6 @@ class Command(BaseCommand):
         self.stdout.write(f"{version} holds {version.sample_count:,} samples ({version.kind}).")
         for warning in version.schema["warnings"]:
             self.stdout.write(self.style.WARNING(warning))
-
-
-def _find_owner(name: str | None) -> User:
-    if name is None:
-        owner = User.objects.filter(is_superuser=True, is_active=True).order_by("id").first()
-        if owner is None:
-            raise CommandError("There is no admin yet: name an --owner, or run seed_demo first.")
-        return owner
-    owner = User.objects.filter(username=name).first()
-    if owner is None:
-        raise CommandError(f"There is no user called {name}.")
-    return owner
 
 
 def _facts(version: DatasetVersion, is_new: bool) -> dict[str, Any]:
