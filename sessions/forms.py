@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from math import ceil
 from typing import Any
 
-from datasets.models import DatasetVersion
 from ml.config import describe
 from mlserver.lib.errors import FieldError
+from sessions.services import ConfigInvalid
 
 RECIPE = "network"
 MAIN = ("epochs", "batch_size", "learning_rate", "optimizer", "architecture", "device")
@@ -97,25 +96,15 @@ def typed_config(config: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """Arithmetic on the configuration: how much work it is, not how long it takes."""
-
-    training_samples: int
-    validation_samples: int
-    steps_per_epoch: int
-    steps: int
-
-
-def estimate(config: Mapping[str, Any], version: DatasetVersion) -> Estimate | None:
-    """None for a dataset without samples."""
-    total = version.sample_count
-    held_back = round(total * config["validation_split"])
-    per_epoch = ceil((total - held_back) / config["batch_size"])
-    per_epoch = ceil(per_epoch / config["gradient_accumulation"])
-    if per_epoch < 1:
-        return None
-    return Estimate(total - held_back, held_back, per_epoch, per_epoch * config["epochs"])
+def read_priority(typed: str) -> int:
+    """Raises ConfigInvalid."""
+    try:
+        return int(typed or 0)
+    except ValueError:
+        message = f"priority must be a whole number, got {typed[:40]}"
+        raise ConfigInvalid(
+            message, errors=[FieldError(field="priority", message=message)]
+        ) from None
 
 
 def _describe() -> list[ConfigField]:

@@ -3,7 +3,7 @@
 from django.urls import URLPattern, URLResolver
 
 from mlserver.api.routing import SlashOptionalRouter, path_either
-from sessions import doors, views
+from sessions import compare_view, doors, new_training, views
 from sessions.api import SessionViewSet
 
 router = SlashOptionalRouter()
@@ -19,7 +19,9 @@ api_patterns: list[URLPattern | URLResolver] = [
 ]
 page_patterns: list[URLPattern | URLResolver] = [
     path_either("sessions/", views.list_page, name="sessions-page"),
-    path_either("sessions/new/", views.new_page, name="session-new"),
+    path_either("sessions/new/", new_training.new_page, name="session-new"),
+    path_either("sessions/new/try/", new_training.try_page, name="session-try"),
+    path_either("compare/", compare_view.compare_page, name="compare"),
     path_either("sessions/queue/hold/", views.hold, name="queue-hold"),
     path_either("sessions/queue/resume/", views.lift, name="queue-resume"),
     path_either("sessions/<str:session_id>/", views.session_page, name="session-page"),

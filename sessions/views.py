@@ -1,4 +1,4 @@
-"""The pages of training: the list, New training, and one session."""
+"""The pages of training: the list, and one session."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 
-from datasets.models import Dataset, DatasetVersion
-from datasets.services import find_version, read_preview
 from jobs.holds import hold_queue, lift_holds, list_holds
-from jobs.models import Job, LogLine, State
+from jobs.models import LogLine, State
 from jobs.services import queue_order
 from mlserver.api.permissions import ADMIN, OPERATOR, has_role
-from mlserver.lib.errors import AppError, FieldError, NotFound
+from mlserver.lib.errors import NotFound
 from mlserver.pages.commands import curl
 from mlserver.pages.doors import page, person
 from mlserver.pages.paging import list_rows
 from sessions import services
 from sessions.access import can_change
+from sessions.comparison import Difference, find_differences
+from sessions.diagnosis import describe_diagnosis
 from sessions.files import list_checkpoints
-from sessions.forms import ConfigForm, Estimate, estimate, typed_config
+from sessions.forms import read_priority
 from sessions.models import EpochMetric, TrainingSession
 
 TABS: dict[str, tuple[str, ...]] = {
@@ -35,7 +35,6 @@ TABS: dict[str, tuple[str, ...]] = {
     "failed": (State.FAILED,),
 }
 LOG_LINES = 300
-PREVIEW_ROWS = 5
 
 
 # --- The list -----------------------------------------------------------------------------
@@ -78,115 +77,6 @@ def _count_tabs(rows: QuerySet[TrainingSession]) -> list[tuple[str, int]]:
     return list(rows.aggregate(**counted).items())
 
 
-# --- New training ---------------------------------------------------------------------------
-
-
-@page("GET", "HEAD", "POST", role=OPERATOR)
-def new_page(request: HttpRequest) -> HttpResponse:
-    """GET checks what the address holds without starting anything; POST starts it."""
-    if request.method == "POST":
-        form = ConfigForm(request.POST.dict())
-        session = _start(request, form)
-        if session is not None:
-            return redirect("session-page", session.pk)
-        return render(request, "sessions/new.html", _new_context(request, form), status=422)
-    form = ConfigForm(_first_values(request))
-    if request.GET:
-        _check(form)
-    return render(request, "sessions/new.html", _new_context(request, form))
-
-
-def _first_values(request: HttpRequest) -> dict[str, str]:
-    """The address, on top of the session that is cloned, if one is named."""
-    typed = request.GET.dict()
-    source = typed.pop("from", None)
-    if source is None:
-        return typed
-    session = _find(source)
-    return {**typed_config(session.config), "name": session.name, **typed}
-
-
-def _start(request: HttpRequest, form: ConfigForm) -> TrainingSession | None:
-    try:
-        return services.start_session(
-            owner=person(request),
-            config=form.config(),
-            name=form.name,
-            priority=_priority(form.priority),
-        )
-    except AppError as error:
-        _refuse(form, error)
-        return None
-
-
-def _check(form: ConfigForm) -> None:
-    if not form.dataset:
-        return  # nothing was chosen yet: an error would come too early
-    try:
-        services.check_config(form.config())
-    except AppError as error:
-        _refuse(form, error)
-
-
-def _refuse(form: ConfigForm, error: AppError) -> None:
-    errors = error.errors
-    if isinstance(error, NotFound) and not errors:
-        errors = (FieldError(field="dataset", message=error.detail),)
-    form.refuse(errors, error.detail)
-
-
-def _priority(typed: str) -> int:
-    try:
-        return int(typed or 0)
-    except ValueError:
-        message = f"priority must be a whole number, got {typed[:40]}"
-        raise services.ConfigInvalid(
-            message, errors=[FieldError(field="priority", message=message)]
-        ) from None
-
-
-def _new_context(request: HttpRequest, form: ConfigForm) -> dict[str, Any]:
-    config = form.config()
-    body = config | ({"name": form.name} if form.name else {})
-    version = _chosen_version(form.dataset)
-    return {
-        "form": form,
-        "datasets": Dataset.objects.prefetch_related("versions"),
-        "version": version,
-        "preview": _preview(version),
-        "config": config,
-        "estimate": _estimate(config, version, form),
-        "waiting": Job.objects.filter(kind="train").waiting().count(),
-        "free_seats": services.count_seats() - Job.objects.filter(kind="train").running().count(),
-        "command": curl(request, "/api/v1/sessions/", body),
-    }
-
-
-def _chosen_version(reference: str) -> DatasetVersion | None:
-    if not reference:
-        return None
-    try:
-        return find_version(reference)
-    except NotFound:
-        return None  # the form says so under its field
-
-
-def _preview(version: DatasetVersion | None) -> dict[str, Any] | None:
-    """The first rows; the form works without them."""
-    try:
-        return read_preview(version, 1, PREVIEW_ROWS) if version else None
-    except AppError as error:
-        return {"error": error.detail}
-
-
-def _estimate(
-    config: dict[str, Any], version: DatasetVersion | None, form: ConfigForm
-) -> Estimate | None:
-    if version is None or form.errors:
-        return None
-    return estimate(services.check_config(config).to_dict(), version)
-
-
 # --- One session ------------------------------------------------------------------------------
 
 
@@ -206,6 +96,8 @@ def session_page(request: HttpRequest, session_id: str) -> HttpResponse:
         "epochs": epochs[::-1],
         "confusion": _confusion(session),
         "lines": lines,
+        "differences": _differences(session),
+        "diagnosis": describe_diagnosis(session),
         "checkpoints": list_checkpoints(session),
         "artifacts": list(session.artifacts.all()),
         "data": _page_data(session, epochs, lines),
@@ -216,12 +108,19 @@ def session_page(request: HttpRequest, session_id: str) -> HttpResponse:
 
 def _find(session_id: str) -> TrainingSession:
     rows = TrainingSession.objects.select_related(
-        "job__owner", "dataset_version__dataset", "produced__model"
+        "job__owner", "dataset_version__dataset", "produced__model", "cloned_from__job"
     )
     session = rows.filter(pk=session_id).first()
     if session is None:
         raise NotFound(f"There is no session {session_id[:80]}.")
     return session
+
+
+def _differences(session: TrainingSession) -> list[Difference] | None:
+    """From the session that it was cloned from, while there is that one."""
+    if session.cloned_from is None:
+        return None
+    return find_differences([session.cloned_from.config, session.config])
 
 
 def _facts(session: TrainingSession) -> dict[str, Any]:
@@ -329,7 +228,7 @@ def lift(request: HttpRequest) -> HttpResponse:
 
 @page("POST", role=OPERATOR)
 def change_priority(request: HttpRequest, session_id: str) -> HttpResponse:
-    priority = _priority(request.POST.get("priority", ""))
+    priority = read_priority(request.POST.get("priority", ""))
     services.set_priority(_find(session_id), person(request), priority)
     messages.success(request, f"Priority {priority}.")
     return redirect("session-page", session_id)

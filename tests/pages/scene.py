@@ -39,6 +39,8 @@ class Scene:
             "/sessions/",
             "/sessions/new/",
             f"/sessions/new/?dataset={self.dataset}&epochs=3",
+            f"/sessions/new/?from={self.completed.pk}&dataset={self.dataset}&epochs=4",
+            f"/compare/?ids={self.completed.pk},{self.running.pk}",
             f"/sessions/{self.running.pk}/",
             f"/sessions/{self.queued.pk}/",
             f"/sessions/{self.failed.pk}/",
