@@ -8,3 +8,6 @@ class TrainingSessionsConfig(AppConfig):
     # "sessions" is the label of django.contrib.sessions.
     label = "training_sessions"
     verbose_name = "Training"
+
+    def ready(self) -> None:
+        from sessions import signals  # noqa: F401  (connects them)
