@@ -137,6 +137,7 @@ MIDDLEWARE = [
     "mlserver.api.request_log.log_requests",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
+    "mlserver.api.compression.compress_static",
     "servestatic.middleware.ServeStaticMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -263,6 +264,8 @@ MAX_UPLOAD_SIZE = env.number("MAX_UPLOAD_SIZE", 10 * 2**30, minimum=1)  # bytes
 # at all, unless this is set. TorchScript is a program: only admins may bring it, and only if set.
 ALLOW_UNSANDBOXED_MODELS = env.flag("ALLOW_UNSANDBOXED_MODELS")
 ALLOW_TORCHSCRIPT = env.flag("ALLOW_TORCHSCRIPT")
+# The name that huggingface_hub reads, too: base models then come from this server alone.
+HF_HUB_OFFLINE = env.flag("HF_HUB_OFFLINE")
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 2**20  # bodies that are not files
 FILE_UPLOAD_TEMP_DIR = VAR_DIR / "uploads"  # on the target volume, so that a rename is enough
 FILE_UPLOAD_TEMP_DIR.mkdir(exist_ok=True)

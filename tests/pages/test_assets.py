@@ -1,8 +1,13 @@
 """What is shipped to the browser is what was vendored, and nothing asks for another host."""
 
+import asyncio
+import gzip
 import hashlib
 import re
 from pathlib import Path
+from typing import Any
+
+from django.test import AsyncClient
 
 ROOT = Path(__file__).resolve().parents[2]
 VENDOR = ROOT / "static" / "vendor"
@@ -27,3 +32,40 @@ def test_templates_have_nothing_inline_and_no_foreign_address() -> None:
         assert not re.search(r'(src|href)="(https?:)?//', text), path
         assert not re.search(r"<script(?![^>]*\bsrc=)", text), path
         assert "|safe" not in text, path
+
+
+def fetch(path: str, **headers: str) -> tuple[Any, bytes]:
+    """As a browser does it, from the server as it runs under ASGI."""
+
+    async def ask() -> tuple[Any, bytes]:
+        answer: Any = await AsyncClient().get(f"/static/{path}", headers=headers)
+        return answer, b"".join([chunk async for chunk in answer])
+
+    return asyncio.run(ask())
+
+
+def test_static_files_are_compressed_on_the_wire_for_who_understands_it() -> None:
+    path = "js/live.js"
+    content = (ROOT / "static" / path).read_bytes()
+    answer, body = fetch(path, **{"accept-encoding": "gzip, br"})
+
+    assert (answer["Content-Encoding"], answer["Vary"]) == ("gzip", "Accept-Encoding")
+    assert gzip.decompress(body) == content
+    assert len(body) < len(content) / 2
+    answer, body = fetch(path)
+    assert "Content-Encoding" not in answer
+    assert body == content
+
+
+def test_a_compressed_file_that_has_not_changed_is_not_sent_again() -> None:
+    answer, _ = fetch("css/app.css", **{"accept-encoding": "gzip"})
+    known = {"accept-encoding": "gzip", "if-modified-since": answer["Last-Modified"]}
+    assert "ETag" not in answer
+    answer, body = fetch("css/app.css", **known)
+    assert (answer.status_code, body) == (304, b"")
+
+
+def test_a_part_of_a_file_is_sent_as_it_is() -> None:
+    answer, body = fetch("css/app.css", **{"accept-encoding": "gzip", "range": "bytes=0-9"})
+    assert answer.status_code == 206
+    assert body == (ROOT / "static/css/app.css").read_bytes()[:10]
