@@ -8,10 +8,21 @@ from contextlib import suppress
 
 import psutil
 
+from ml import failpoints
 from ml.rundir import RunDir
 
 LAUNCHER_LOG = "launcher.log"
-PASSED_ON = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "TMPDIR")
+PASSED_ON = (
+    "CUDA_VISIBLE_DEVICES",
+    "LD_LIBRARY_PATH",
+    "OMP_NUM_THREADS",
+    "TMPDIR",
+    "HF_HOME",
+    "HF_ENDPOINT",
+    "HF_HUB_OFFLINE",
+    failpoints.SWITCH,
+    failpoints.PLAN,
+)
 
 
 def start_launcher(

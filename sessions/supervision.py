@@ -30,14 +30,6 @@ from sessions.services import TOO_LITTLE_SPACE, has_space
 TAIL_SECONDS = 0.25
 CANCEL_PATIENCE_SECONDS = 1.5
 ABANDON_SECONDS = 4.0  # a launcher gives its trainer three
-PASSED_ON = (
-    "CUDA_VISIBLE_DEVICES",
-    "LD_LIBRARY_PATH",
-    "OMP_NUM_THREADS",
-    "TMPDIR",
-    failpoints.SWITCH,
-    failpoints.PLAN,
-)
 
 # Kept so that a dead one is reaped, and a living one is not started twice before its lock.
 _launchers: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
