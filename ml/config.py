@@ -255,6 +255,9 @@ class TextConfig(GradientConfig):
     layers: int = _count(1, 128, "layers (from_scratch only)", 4)
     heads: int = _count(1, 128, "attention heads a layer (from_scratch only)", 4)
     vocabulary_size: int = _count(300, 262_144, "tokens at most (from_scratch only)", 2048)
+    dropout: float = setting(
+        Number(low=0, high=0.9), "share of activations dropped (from_scratch only)", 0.1
+    )
     max_length: int = _count(4, 131_072, "tokens of a sample; the rest is cut off", 512)
     gradient_checkpointing: bool = setting(
         Flag(), "compute activations twice instead of keeping them: less memory, more time", False
@@ -287,7 +290,7 @@ class TextConfig(GradientConfig):
         if self.from_scratch and self.lora_rank is not None:
             sentence = "lora_rank needs a base_model; a model from nothing has no weights to keep"
             found.append(conflict("lora_rank", sentence, self.lora_rank))
-        sizes = ("hidden_size", "layers", "heads", "vocabulary_size")
+        sizes = ("hidden_size", "layers", "heads", "vocabulary_size", "dropout")
         adapters = ("lora_alpha", "lora_dropout", "lora_targets", "lora_merge")
         if not self.from_scratch:
             found += self._without_effect(sizes, "without from_scratch")

@@ -129,15 +129,19 @@ def new_config(config: TextConfig, tokenizer: Any, longest: int) -> Any:
     if config.recipe == "text2text":
         sizes = {"d_model": width, "d_ff": 4 * width, "d_kv": width // heads}
         sizes |= {"num_layers": layers, "num_decoder_layers": layers, "num_heads": heads}
-        start = {"decoder_start_token_id": tokenizer.pad_token_id}
+        start = {"decoder_start_token_id": tokenizer.pad_token_id, "dropout_rate": config.dropout}
         return AutoConfig.for_model("t5", **tokens, **sizes, **start)
     if config.recipe == "causal":
         sizes = {"n_embd": width, "n_layer": layers, "n_head": heads, "n_positions": longest}
-        return AutoConfig.for_model("gpt2", **tokens, **sizes)
+        places = dict.fromkeys(("embd_pdrop", "resid_pdrop", "attn_pdrop"), config.dropout)
+        return AutoConfig.for_model("gpt2", **tokens, **sizes, **places)
     sizes = {"hidden_size": width, "intermediate_size": 4 * width}
     sizes |= {"num_hidden_layers": layers, "num_attention_heads": heads}
+    places = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), config.dropout)
     positions = longest + tokenizer.pad_token_id + MOST_POSITIONS
-    return AutoConfig.for_model("roberta", **tokens, **sizes, max_position_embeddings=positions)
+    return AutoConfig.for_model(
+        "roberta", **tokens, **sizes, **places, max_position_embeddings=positions
+    )
 
 
 def _refused(name: str | None, why: str) -> TrainingFailed:
