@@ -1,29 +1,53 @@
 """Static files are sent compressed. Nothing else is: the length of a compressed page could tell
 what secrets it holds (BREACH), and event streams must flow."""
 
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import AsyncIterator
+from typing import cast
+
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from django.middleware.gzip import GZipMiddleware
+from django.utils.cache import patch_vary_headers
 
 from mlserver.api.around import around
 
 COMPRESSIBLE = ("text/", "application/javascript", "application/json", "image/svg+xml")
-_gzip = GZipMiddleware(lambda request: HttpResponse())  # only what it does to an answer is used
+GZIP = 31  # what zlib calls a gzip header and the largest window
+ACCEPTS = re.compile(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))")
 
 
-def _compress(request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
+def _answer(request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
     if (
-        request.path.startswith(settings.STATIC_URL)
-        and request.method == "GET"
-        and response.status_code == 200  # a part of a file (206) must stay as it is
-        and response.headers.get("Content-Type", "").startswith(COMPRESSIBLE)
+        not request.path.startswith(settings.STATIC_URL)
+        or request.method != "GET"
+        or response.status_code != 200  # a part of a file (206) must stay as it is
+        or not response.headers.get("Content-Type", "").startswith(COMPRESSIBLE)
+        or not isinstance(response, StreamingHttpResponse)
+        or not response.is_async
     ):
-        _gzip.process_response(request, response)
-        if "Content-Encoding" in response.headers:
-            # Made weak by the compression, and servestatic knows strong ones only: browsers ask
-            # by the time of the last change instead.
-            response.headers.pop("ETag", None)
+        return
+    patch_vary_headers(response, ["Accept-Encoding"])
+    if ACCEPTS.search(request.headers.get("Accept-Encoding", "")):
+        chunks = cast(AsyncIterator[bytes], response.streaming_content)  # `is_async` says so
+        response.streaming_content = compress(chunks)
+        response.headers["Content-Encoding"] = "gzip"
+        # These are of the file as it is. Browsers ask by the time of its last change instead.
+        for name in ("Content-Length", "ETag", "Accept-Ranges"):
+            response.headers.pop(name, None)
 
 
-compress_static = around(after=_compress)
+async def compress(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """One gzip member for all; Django's GZipMiddleware makes one of each chunk, and curl and
+    Chromium read no further than the first."""
+    packer = zlib.compressobj(wbits=GZIP)
+    async for chunk in chunks:
+        if packed := packer.compress(chunk):
+            yield packed
+    yield packer.flush()
+
+
+compress_static = around(after=_answer)
