@@ -390,6 +390,7 @@ class FeaturesConfig(TrainingConfig):
         return found
 
 
+DEFAULT_RECIPE = "network"
 RECIPES: dict[str, type[TrainingConfig]] = {
     "network": NetworkConfig,
     "text2text": Text2TextConfig,
@@ -404,7 +405,7 @@ def parse_config(data: dict[str, Any]) -> TrainingConfig:
     if not isinstance(data, dict):
         sentence = f"a training configuration must be an object, got {show(data)}"
         raise ConfigError([FieldError(field="", message=sentence, code="invalid_type")])
-    recipe = data.get("recipe", "network")
+    recipe = data.get("recipe", DEFAULT_RECIPE)
     if not isinstance(recipe, str) or recipe not in RECIPES:
         sentence = f"recipe must be one of {', '.join(RECIPES)}; got {show(recipe)}"
         raise ConfigError(

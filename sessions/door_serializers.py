@@ -28,7 +28,10 @@ class TrainingRequestSerializer(serializers.Serializer[Any]):
         max_length=1000, help_text="name of a dataset, or a file in the datasets directory"
     )
     model_name = serializers.CharField(
-        max_length=255, required=False, help_text="network (default), mlp or cnn"
+        max_length=255,
+        required=False,
+        help_text="network (default), mlp or cnn; else a language model: its name on this server, "
+        "or on the Hugging Face hub",
     )
     num_epochs = serializers.IntegerField(required=False)
     batch_size = serializers.IntegerField(required=False)
@@ -40,7 +43,10 @@ class TrainingRequestSerializer(serializers.Serializer[Any]):
         help_text="its last part names the model, like models/my_model",
     )
     task_type = serializers.CharField(
-        max_length=100, required=False, help_text="auto (default), classification or regression"
+        max_length=100,
+        required=False,
+        help_text="auto (default): follows from the model; classification or regression of a "
+        "network; text2text, causal or classify of a language model",
     )
 
 

@@ -29,6 +29,7 @@ from mlserver.api.paging import (
 from mlserver.lib.errors import FieldError, Invalid, Malformed, NotFound
 from mlserver.lib.files import find_inside
 from mlserver.lib.suggestions import hint
+from sessions.bases import find_base
 from sessions.door_serializers import (
     TrainingJobsSerializer,
     TrainingListQuerySerializer,
@@ -43,11 +44,20 @@ from sessions.services import check_config, start_session
 
 ARCHITECTURES = {"network": "auto", "auto": "auto", "mlp": "mlp", "cnn": "cnn"}
 TASKS = ("auto", "classification", "regression")
+# What a language model learns, as `task_type`, to the recipe.
+RECIPES = {
+    "text2text": "text2text",
+    "causal": "causal",
+    "classify": "classify",
+    "classification": "classify",
+}
 # What document 000 calls the fields of a training configuration.
 NAMES = {
     "dataset": "dataset_path",
     "epochs": "num_epochs",
     "architecture": "model_name",
+    "base_model": "model_name",
+    "recipe": "task_type",
     "task": "task_type",
     "name": "output_dir",
 }
@@ -117,10 +127,9 @@ def read_request(data: Any) -> dict[str, Any]:
 def start_training(owner: User, asked: dict[str, Any]) -> TrainingSession:
     """What document 000 asks for as a session; refusals name the fields as it does."""
     config = {PASSED[name]: value for name, value in asked.items() if name in PASSED}
-    config["architecture"] = read_model_name(asked.get("model_name", "network"))
-    config["task"] = read_task(asked.get("task_type", "auto"))
     name = read_output_dir(asked.get("output_dir", ""))
     try:
+        config |= read_recipe(asked.get("model_name", "network"), asked.get("task_type", "auto"))
         check_config({**config, "dataset": asked["dataset_path"]})  # before a file is registered
         config["dataset"] = str(find_dataset(owner, asked["dataset_path"]))
         return start_session(owner=owner, config=config, name=name)
@@ -128,31 +137,34 @@ def start_training(owner: User, asked: dict[str, Any]) -> TrainingSession:
         raise _in_their_words(error) from None
 
 
-def read_model_name(name: str) -> str:
-    """The architecture that it means. No pretrained model can be trained here yet, and training
-    something else under its name would be a lie."""
-    if name in ARCHITECTURES:
-        return ARCHITECTURES[name]
-    raise _refused(
-        "model_name",
-        f"{name[:100]!r} would need a recipe for text, which this server does not have yet; "
-        f"leave model_name out, or choose one of {', '.join(ARCHITECTURES)}: "
-        "they learn from tables and images",
-        name,
-        code="recipe_not_available",
-    )
+def read_recipe(model_name: str, task_type: str) -> dict[str, Any]:
+    """What is trained. The recipe follows from the model; `task_type` may say it."""
+    if model_name in ARCHITECTURES:
+        return {"architecture": ARCHITECTURES[model_name], "task": _read_task(task_type, TASKS)}
+    said = _read_task(task_type, ("auto", *RECIPES))
+    recipe = RECIPES[said] if said != "auto" else _recipe_of(model_name)
+    return {"recipe": recipe, "base_model": model_name}
 
 
-def read_task(task_type: str) -> str:
-    if task_type in TASKS:
+def _recipe_of(model_name: str) -> str:
+    version = find_base(model_name)
+    if version is None:
+        return "text2text"  # what document 000 trains, from a model that nobody has seen here yet
+    if version.task not in RECIPES:
+        raise _refused(
+            "task_type",
+            f"must say what {version} is to learn: one of {', '.join(RECIPES)}",
+            "auto",
+            code="required",
+        )
+    return RECIPES[version.task]
+
+
+def _read_task(task_type: str, known: tuple[str, ...]) -> str:
+    if task_type in known:
         return task_type
-    raise _refused(
-        "task_type",
-        f"{task_type[:100]!r} would need a recipe for text, which this server does not have yet; "
-        f"choose one of {', '.join(TASKS)}",
-        task_type,
-        code="recipe_not_available",
-    )
+    sentence = f"must be one of {', '.join(known)}; got {task_type[:100]!r}"
+    raise _refused("task_type", sentence, task_type, code="invalid_choice")
 
 
 def read_output_dir(path: str) -> str:

@@ -29,8 +29,10 @@ SERIES = (
     "learning_rate",
     "grad_norm",
     "samples_per_second",
+    "tokens_per_second",
     "data_seconds",
     "compute_seconds",
+    "optimizer_seconds",
 )
 EPOCH_FIELDS = ("loss", "accuracy", "val_loss", "val_accuracy")
 
@@ -97,8 +99,11 @@ class Batch:
             key: event[key] for key in ("epoch", "classes", "confusion")
         }
 
+    def _take_sample(self, event: dict[str, Any]) -> None:
+        self.session.summary["samples"] = {key: event[key] for key in ("epoch", "samples")}
+
     def _take_checkpoint(self, event: dict[str, Any]) -> None:
-        kept = {key: event.get(key) for key in ("path", "step", "epoch", "size_bytes")}
+        kept = {key: event.get(key) for key in ("path", "step", "epoch", "size_bytes", "seconds")}
         self.session.summary["checkpoint"] = kept
         if event.get("best"):
             self.session.summary["best_checkpoint"] = kept

@@ -5,7 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from jobs.serializers import HoldSerializer
-from ml.config import describe
+from ml.config import DEFAULT_RECIPE, describe
 from sessions.models import Artifact, EpochMetric, TrainingSession
 
 NAME_HELP = "names the session and the model that it yields"
@@ -164,29 +164,45 @@ JSON_TYPES: dict[str, dict[str, Any]] = {
     "choice": {"type": "string"},
     "text": {"type": "string"},
     "dataset": {"type": "string"},
+    "base_model": {"type": "string"},
+    "boolean": {"type": "boolean"},
+    "names": {"type": "array", "items": {"type": "string"}},
     "integers": {"type": "array", "items": {"type": "integer"}},
 }
 
 
 def start_schema() -> dict[str, Any]:
     """The body of POST sessions/, described from ml.config, where the rules are."""
+    recipes = describe().items()
+    return {"anyOf": [_recipe_schema(name, recipe) for name, recipe in recipes]}
+
+
+def clone_schema() -> dict[str, Any]:
+    """The body of POST sessions/{id}/clone: any of the fields, none required."""
+    recipes = start_schema()["anyOf"]
+    names = [{key: value for key, value in each.items() if key != "required"} for each in recipes]
+    return {"anyOf": names}
+
+
+def _recipe_schema(name: str, recipe: dict[str, Any]) -> dict[str, Any]:
     properties: dict[str, Any] = {
         "name": {"type": "string", "maxLength": 100, "description": NAME_HELP},
         "priority": {"type": "integer", "default": 0, "description": "higher goes first"},
     }
-    required = []
-    for field in describe()["network"]["fields"]:
+    required = [] if name == DEFAULT_RECIPE else ["recipe"]
+    for field in recipe["fields"]:
         if field["name"] == "session":
             continue
         properties[field["name"]] = _describe_property(field)
         if field["required"]:
             required.append(field["name"])
-    return {"type": "object", "properties": properties, "required": required}
-
-
-def clone_schema() -> dict[str, Any]:
-    """The body of POST sessions/{id}/clone: any of the fields, none required."""
-    return {key: value for key, value in start_schema().items() if key != "required"}
+    return {
+        "title": f"recipe {name}",
+        "description": recipe["help"],
+        "type": "object",
+        "properties": properties,
+        "required": required,
+    }
 
 
 def _describe_property(field: dict[str, Any]) -> dict[str, Any]:

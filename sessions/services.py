@@ -16,12 +16,23 @@ from jobs import services as jobs
 from jobs.models import Job
 from jobs.services import WrongState
 from ml import hardware
-from ml.config import FeaturesConfig, NetworkConfig, TrainingConfig, parse_config
+from ml.config import (
+    CausalConfig,
+    ClassifyConfig,
+    FeaturesConfig,
+    NetworkConfig,
+    Text2TextConfig,
+    TextConfig,
+    TrainingConfig,
+    parse_config,
+)
 from ml.fields import ConfigError
 from ml.rundir import RunDir
+from ml.text_fields import NoSuchColumn, find_fields
 from mlserver.lib.errors import FieldError, Forbidden, Invalid, NoSpace
 from models_registry.names import check_name
 from sessions.access import can_change
+from sessions.bases import check_base, describe_base
 from sessions.models import TrainingSession
 from sessions.processes import end_trees
 
@@ -58,13 +69,17 @@ def start_session(
         job = jobs.create_job(
             "train", owner=owner, spec=config, priority=priority, preemptible=preemptible
         )
+        base = describe_base(parsed) if isinstance(parsed, TextConfig) else ""
         complete = {**parsed.to_dict(), "session": job.pk, "dataset": str(version)}
+        if base:
+            complete["base_model"] = base
         session = TrainingSession.objects.create(
             job=job,
             name=name,
             recipe=parsed.recipe,
             config=complete,
             dataset_version=version,
+            base_model=base,
             total_epochs=parsed.epochs,
             cloned_from=cloned_from,
         )
@@ -117,6 +132,8 @@ def check_config(config: dict[str, Any]) -> TrainingConfig:
         ) from None
     if not isinstance(parsed.dataset, str):
         raise _invalid("dataset", "dataset must be the name of a dataset on this server", None)
+    if isinstance(parsed, TextConfig):
+        check_base(parsed)
     return parsed
 
 
@@ -126,6 +143,30 @@ def check_dataset(config: TrainingConfig, version: DatasetVersion) -> None:
         _check_network_dataset(config, version)
     if isinstance(config, FeaturesConfig):
         _check_features_dataset(config, version)
+    if isinstance(config, Text2TextConfig | CausalConfig | ClassifyConfig):
+        _check_language_dataset(config, version)
+
+
+def _check_language_dataset(
+    config: Text2TextConfig | CausalConfig | ClassifyConfig, version: DatasetVersion
+) -> None:
+    if version.kind not in ("table", "text"):
+        raise _invalid(
+            "dataset",
+            f"recipe {config.recipe} learns from texts; {version} is {version.kind}",
+            str(version),
+        )
+    columns = [column["name"] for column in version.schema.get("columns", [])]
+    try:
+        find_fields(config, columns)
+    except NoSuchColumn as error:
+        raise _invalid(error.field, str(error), getattr(config, error.field)) from None
+    if isinstance(config, ClassifyConfig):
+        _check_column("target", config.target, version)
+        if version.kind == "text":
+            raise _invalid(
+                "dataset", f"recipe classify needs a column of classes; {version} has none", None
+            )
 
 
 def _check_features_dataset(config: FeaturesConfig, version: DatasetVersion) -> None:

@@ -89,3 +89,12 @@ def model_version(**values: Any) -> ModelVersion:
             **values,
         }
     )
+
+
+def base_model(**values: Any) -> ModelVersion:
+    """A row that looks like a Hugging Face folder; there are no files behind it."""
+    names = ("config.json", "model.safetensors", "tokenizer.json")
+    files = [{"path": name, "size_bytes": 1, "sha256": "0" * 64} for name in names]
+    return model_version(
+        **{"framework": "transformers", "task": "causal", "files": files, **values}
+    )

@@ -94,8 +94,8 @@ def test_a_dataset_that_is_not_there_is_404_with_the_documents_sentence(
 @pytest.mark.parametrize(
     ("field", "value", "code"),
     [
-        ("model_name", "Salesforce/codet5-small", "recipe_not_available"),
-        ("task_type", "code_generation", "recipe_not_available"),
+        ("model_name", "Salesforce/codet5-small", "base_model_not_found"),
+        ("task_type", "code_generation", "invalid_choice"),
         ("num_epochs", 0, "too_small"),
         ("num_epochs", "many", "invalid"),
         ("batch_size", -3, "too_small"),
@@ -116,10 +116,41 @@ def test_what_cannot_be_is_refused_under_the_documents_name_and_nothing_is_regis
     assert not Dataset.objects.exists()
 
 
-def test_a_pretrained_model_is_told_what_can_be_trained_instead(owner: User) -> None:
-    factories.dataset_version(name="flowers")
-    answer = start(owner, dataset_path="flowers", model_name="Salesforce/codet5-small")
-    assert "leave model_name out" in answer.json()["detail"]
+PAIRS = {
+    "columns": [{"name": "input", "type": "string"}, {"name": "output", "type": "string"}],
+    "target": "output",
+}
+
+
+def test_a_language_model_that_is_nowhere_is_told_how_to_bring_it(owner: User) -> None:
+    factories.dataset_version(name="pairs", schema=PAIRS)
+    answer = start(owner, dataset_path="pairs", model_name="Salesforce/codet5-small")
+    assert answer.status_code == 422
+    assert "Register its Hugging Face folder" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("task", "asked", "recipe"),
+    [("text2text", {}, "text2text"), ("embed", {"task_type": "causal"}, "causal")],
+)
+def test_the_recipe_follows_from_the_model_or_is_said(
+    owner: User, task: str, asked: dict[str, str], recipe: str
+) -> None:
+    factories.dataset_version(name="pairs", schema=PAIRS)
+    factories.base_model(name="Salesforce--codet5-small", task=task)
+    body = {"dataset_path": "pairs", "model_name": "Salesforce/codet5-small", "num_epochs": 20}
+    answer = start(owner, **body, **asked)
+    assert answer.status_code == 200, answer.content
+    session = TrainingSession.objects.get(pk=answer.json()["job_id"])
+    assert (session.recipe, session.total_epochs) == (recipe, 20)
+    assert session.base_model == session.config["base_model"] == "Salesforce--codet5-small@1"
+
+
+def test_a_model_that_could_learn_anything_wants_to_be_told_what(owner: User) -> None:
+    factories.dataset_version(name="pairs", schema=PAIRS)
+    factories.base_model(name="bert", task="embed")
+    answer = start(owner, dataset_path="pairs", model_name="bert")
+    assert answer.json()["errors"][0]["field"] == "task_type"
 
 
 def test_images_may_be_named_by_the_network_that_learns_from_them(owner: User) -> None:
