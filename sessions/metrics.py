@@ -57,7 +57,12 @@ def read_series(
 
 
 def find_not_finite(session: TrainingSession) -> tuple[str, int] | None:
-    """Series and step of the first value that was NaN or infinite; null is stored for it."""
-    lost = MetricPoint.objects.filter(session=session, value=None).order_by("step", "-key")
-    first = lost.values_list("key", "step").first()
-    return None if first is None else (first[0], first[1])
+    """Series and step at which it left the numbers: null is stored for NaN and infinity.
+
+    None unless that ended it: with fp16 an infinite gradient now and then is normal.
+    """
+    if session.job.error_code != "diverged":
+        return None
+    lost = MetricPoint.objects.filter(session=session, value=None).order_by("-step", "-key")
+    last = lost.values_list("key", "step").first()
+    return None if last is None else (last[0], last[1])

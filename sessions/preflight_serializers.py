@@ -119,6 +119,5 @@ class PreflightSerializer(serializers.Serializer[Any]):
 
 def preflight_schema() -> dict[str, Any]:
     """The body of POST sessions/, and `dry_run`."""
-    schema = start_schema()
     described = {"type": "boolean", "default": False, "description": "train a few steps"}
-    return {**schema, "properties": {**schema["properties"], "dry_run": described}}
+    return {"allOf": [start_schema(), {"type": "object", "properties": {"dry_run": described}}]}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,15 @@ from ml.train.task import Task, split
 STEP_EVENT_SECONDS = 0.05
 SAVE_SECONDS = 300
 """An epoch may take hours; no more than this much work is ever lost."""
+
+
+@dataclass(frozen=True)
+class StepSeconds:
+    """Of one step. On a GPU the optimizer's are those of starting it: nobody waits for its end."""
+
+    whole: float
+    data: float
+    optimizer: float
 
 
 class Training:
@@ -117,17 +127,19 @@ class Training:
             restore_generator_state(drawn, state.device)
             self._need_less_memory()
         loss, correct, data_seconds = found
-        self._require_finite("loss", loss)
+        self._require_finite("loss", loss, series="loss")
 
         self.ranks.add_up_gradients(self.parameters)
         state.scaler.unscale_(state.optimizer)
         longest = self.config.max_grad_norm or math.inf
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, longest))
         if not state.scaler.is_enabled():  # the scaler skips such steps and scales down
-            self._require_finite("gradient", norm)
+            self._require_finite("gradient", norm, series="grad_norm")
+        optimizer_began = time.perf_counter()
         state.scaler.step(state.optimizer)
         state.scaler.update()
         state.optimizer.zero_grad()
+        ended = time.perf_counter()
 
         weight = self.task.weight(rows)
         progress.step += 1
@@ -135,7 +147,8 @@ class Training:
         progress.loss_sum += loss * weight
         progress.correct += correct
         progress.seen += weight
-        self._report_step(loss, rate, norm, rows, data_seconds, time.perf_counter() - began)
+        seconds = StepSeconds(ended - began, data_seconds, ended - optimizer_began)
+        self._report_step(loss, rate, norm, rows, seconds)
 
     def _gradient(self, rows: np.ndarray) -> tuple[float, float, float] | None:
         """Mean loss, right guesses and seconds spent on data; the gradients are in the weights.
@@ -198,8 +211,9 @@ class Training:
             prune(self.run_dir, self.config.keep_checkpoints, progress.best_step)
 
     def _evaluate(self) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
-        progress = self.progress
+        progress, began = self.progress, time.perf_counter()
         found = self.task.evaluate(progress.micro_batch, self._check_cancelled)
+        validation_seconds = time.perf_counter() - began
         if found.val_loss is not None:
             self._require_finite("validation loss", found.val_loss)
         self._advance_clock()
@@ -209,7 +223,11 @@ class Training:
             "accuracy": progress.correct / progress.seen if self.task.has_accuracy else None,
             "val_loss": found.val_loss,
             "val_accuracy": found.val_accuracy,
-            "extra": {**found.extra, "duration_seconds": round(progress.epoch_seconds, 4)},
+            "extra": {
+                **found.extra,
+                "duration_seconds": round(progress.epoch_seconds, 4),
+                "validation_seconds": round(validation_seconds, 4),
+            },
         }
         progress.epoch_seconds = 0.0
         return record, found.events
@@ -230,8 +248,12 @@ class Training:
         patience = self.config.early_stopping_patience
         return patience is not None and self.progress.epochs_without_gain >= patience
 
-    def _require_finite(self, what: str, value: float) -> None:
+    def _require_finite(self, what: str, value: float, series: str = "") -> None:
+        """The step at which a series leaves the numbers is told before the end: it has null."""
         if not math.isfinite(value):
+            if series:
+                step, epoch = self.progress.step + 1, self.progress.epoch + 1
+                self._tell("step", step=step, epoch=epoch, **{series: value})
             where = f"step {self.progress.step + 1} (epoch {self.progress.epoch + 1})"
             sentence = f"The {what} became {value} at {where}: try a smaller learning_rate."
             raise TrainingFailed("diverged", sentence)
@@ -281,6 +303,7 @@ class Training:
         if not self.ranks.is_first or folder.exists():
             return
         self._require_lease()
+        began = time.perf_counter()
         save_checkpoint(self.run_dir, progress.step, snapshot)
         self._tell(
             "checkpoint",
@@ -288,6 +311,7 @@ class Training:
             step=progress.step,
             epoch=progress.epoch,
             size_bytes=sum(file.stat().st_size for file in folder.iterdir()),
+            seconds=round(time.perf_counter() - began, 4),
             best=is_best,
         )
 
@@ -325,7 +349,7 @@ class Training:
         self._tell("warning", message=message)
 
     def _report_step(
-        self, loss: float, rate: float, norm: float, rows: np.ndarray, data: float, whole: float
+        self, loss: float, rate: float, norm: float, rows: np.ndarray, seconds: StepSeconds
     ) -> None:
         is_last = self.progress.step_in_epoch == self.steps_per_epoch
         if not is_last and time.monotonic() - self.last_step_event < STEP_EVENT_SECONDS:
@@ -333,7 +357,7 @@ class Training:
         self.last_step_event = time.monotonic()
         tokens = {}
         if self.task.counts_tokens:
-            tokens = {"tokens_per_second": round(self.task.weight(rows) / whole, 1)}
+            tokens = {"tokens_per_second": round(self.task.weight(rows) / seconds.whole, 1)}
         self._tell(
             "step",
             step=self.progress.step,
@@ -341,9 +365,10 @@ class Training:
             loss=loss,
             learning_rate=rate,
             grad_norm=norm,
-            samples_per_second=round(len(rows) / whole, 1),
-            data_seconds=round(data, 6),
-            compute_seconds=round(whole - data, 6),
+            samples_per_second=round(len(rows) / seconds.whole, 1),
+            data_seconds=round(seconds.data, 6),
+            compute_seconds=round(seconds.whole - seconds.data - seconds.optimizer, 6),
+            optimizer_seconds=round(seconds.optimizer, 6),
             **tokens,
         )
 
@@ -364,6 +389,6 @@ class Training:
         self._require_lease()
         replace_model(self.run_dir, lambda folder: self.task.export(folder, weights))
         found = {**record, **record["extra"], "best_epoch": record["epoch"]}
-        for name in ("epoch", "extra", "duration_seconds"):
+        for name in ("epoch", "extra", "duration_seconds", "validation_seconds"):
             found.pop(name)
         return {name: value for name, value in found.items() if value is not None}

@@ -88,12 +88,18 @@ def test_the_diagnosis_says_the_numbers_that_led_to_it(stranger: User) -> None:
     assert found["step_seconds"] == pytest.approx({"data_seconds": 0.03, "compute_seconds": 0.01})
 
 
-def test_the_first_null_of_a_series_is_where_the_numbers_ended(stranger: User) -> None:
+def test_the_step_that_left_the_numbers_is_named(stranger: User) -> None:
+    session = make_session(error_code="diverged")
+    add_points(session, "loss", [1.0, 2.0, 3.0, None])
+    add_points(session, "grad_norm", [1.0, None, 2.0])  # fp16 skips such a step
+    assert find_not_finite(session) == ("loss", 4)
+    assert get(stranger, session, "diagnosis")["not_finite"] == {"series": "loss", "step": 4}
+
+
+def test_a_skipped_step_of_fp16_is_no_end(stranger: User) -> None:
     session = make_session()
-    add_points(session, "loss", [1.0, 2.0, None, None])
-    add_points(session, "grad_norm", [1.0, 2.0, None])
-    assert find_not_finite(session) == ("loss", 3)
-    assert get(stranger, session, "diagnosis")["not_finite"] == {"series": "loss", "step": 3}
+    add_points(session, "grad_norm", [1.0, None, 2.0])
+    assert get(stranger, session, "diagnosis")["not_finite"] is None
 
 
 def test_the_readings_of_its_gpu_are_looked_at(stranger: User) -> None:

@@ -122,7 +122,10 @@ def test_a_loss_that_is_no_number_names_its_step(tmp_path: Path) -> None:
     message = failure(run, "diverged")
     assert "at step " in message
     assert "try a smaller learning_rate" in message
-    assert all(event["loss"] is not None for event in events(run, type="step"))
+    *before, last = events(run, type="step")
+    assert all(event["loss"] is not None for event in before)
+    assert last["loss"] is None  # a chart marks it
+    assert f"at step {last['step']} " in message
 
 
 def test_used_up_time_is_told_and_the_checkpoints_stay(tmp_path: Path, flowers: Path) -> None:

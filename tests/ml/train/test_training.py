@@ -83,8 +83,12 @@ def test_a_step_says_what_a_chart_needs(tmp_path: Path) -> None:
     train(run)
     step = events(run, type="step")[-1]
     assert (step["step"], step["epoch"], step["learning_rate"]) == (3, 1, 0.001)
-    for name in ("loss", "grad_norm", "samples_per_second", "data_seconds", "compute_seconds"):
+    parts = ("data_seconds", "compute_seconds", "optimizer_seconds")
+    for name in ("loss", "grad_norm", "samples_per_second", *parts):
         assert step[name] >= 0
+    [epoch] = events(run, type="epoch")
+    assert 0 < epoch["extra"]["validation_seconds"] < epoch["extra"]["duration_seconds"]
+    assert events(run, type="checkpoint")[0]["seconds"] > 0
 
 
 def test_only_the_newest_and_the_best_checkpoint_are_kept(tmp_path: Path) -> None:
