@@ -39,10 +39,10 @@ CONFIG: dict[str, Any] = {
     "seed": 1,
     "device": "cpu",
 }
-LONGEST_PAUSE_SECONDS = 3.0
+LONGEST_PAUSE_SECONDS = 2.0
 PATIENCE_SECONDS = 240.0
-# Mostly one kill at an epoch: a session waits longer and longer to be tried again there.
-KILLS_WITHOUT_PROGRESS = (1, 1, 1, 1, 2)
+# Seldom twice at an epoch: a session waits longer and longer to be tried again there.
+KILLS_WITHOUT_PROGRESS = (1,) * 9 + (2,)
 START = """
 import json
 from django.contrib.auth.models import User

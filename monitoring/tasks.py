@@ -3,12 +3,14 @@
 from django.utils import timezone
 from django_q.tasks import async_task
 
+from jobs.services import wake_what_waits
 from monitoring import alerts, notices, services
 
 
 def canary(cluster: str) -> None:
-    """Prove that this cluster still takes work."""
+    """Prove that this cluster still takes work, and give it what was left lying."""
     services.record_heartbeat(cluster)
+    wake_what_waits(cluster)
 
 
 def deliver_alert(delivery_id: int) -> None:

@@ -145,18 +145,7 @@ def _command(process: psutil.Process) -> str:
 @contextmanager
 def serving(var_dir: Path, **more: str) -> Iterator[Stack]:
     """A fresh server: migrated, with an admin key and the built-in datasets; ended afterwards."""
-    env = environment(var_dir, **more)
-    manage("migrate", "--verbosity", "0", env=env)
-    key = run_django(
-        "import json\n"
-        "from accounts.services import create_first_admin\n"
-        "from datasets.services import register_builtin\n"
-        "made = create_first_admin()\n"
-        "for name in ('digits', 'iris', 'diabetes'):\n"
-        "    register_builtin(name)\n"
-        "print(json.dumps(made[2]))",
-        env,
-    )
+    env, key = prepare(var_dir, **more)
     port = free_port()
     stack = Stack(f"http://127.0.0.1:{port}", key, var_dir, env, start_server(port, env))
     try:
@@ -172,17 +161,50 @@ def serving(var_dir: Path, **more: str) -> Iterator[Stack]:
                     left.kill()
 
 
+@contextmanager
+def serving_web(var_dir: Path, **more: str) -> Iterator[Stack]:
+    """Only the web server of such a one: what is started there waits for ever."""
+    env, key = prepare(var_dir, **more)
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "mlserver.asgi:application", "--port", str(port)]
+    process = subprocess.Popen([*command, "--log-level", "error"], cwd=ROOT, env=env)
+    stack = Stack(f"http://127.0.0.1:{port}", key, var_dir, env, process)
+    try:
+        wait_until_ready(stack, "/health/live")
+        yield stack
+    finally:
+        process.kill()
+        process.wait()
+
+
+def prepare(var_dir: Path, **more: str) -> tuple[dict[str, str], str]:
+    """The environment and an admin key of a server with a migrated database and datasets."""
+    env = environment(var_dir, **more)
+    manage("migrate", "--verbosity", "0", env=env)
+    key: str = run_django(
+        "import json\n"
+        "from accounts.services import create_first_admin\n"
+        "from datasets.services import register_builtin\n"
+        "made = create_first_admin()\n"
+        "for name in ('digits', 'iris', 'diabetes'):\n"
+        "    register_builtin(name)\n"
+        "print(json.dumps(made[2]))",
+        env,
+    )
+    return env, key
+
+
 def start_server(port: int, env: dict[str, str]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "manage.py", "serve", "--port", str(port)]
     return subprocess.Popen(command, cwd=ROOT, env=env)
 
 
-def wait_until_ready(stack: Stack, timeout: float = 60) -> None:
+def wait_until_ready(stack: Stack, path: str = "/health/ready", timeout: float = 60) -> None:
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
-        assert stack.process.poll() is None, "serve ended before it was ready"
+        assert stack.process.poll() is None, "the server ended before it was ready"
         try:
-            if httpx.get(f"{stack.url}/health/ready", timeout=5).status_code == 200:
+            if httpx.get(stack.url + path, timeout=5).status_code == 200:
                 return
         except httpx.TransportError:
             pass  # not listening yet

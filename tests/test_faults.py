@@ -1,7 +1,9 @@
 """A whole server under kill -9: trainings go on, nothing is lost, all comes back by itself."""
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -14,6 +16,7 @@ from tests.servers import Stack, serving
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults"), pytest.mark.timeout(300)]
 
 BACK_WITHIN_SECONDS = 90
+LOCKED_SECONDS = 15
 LONG = {"dataset": "digits", "architecture": "mlp", "epochs": 10_000, "batch_size": 64}
 
 
@@ -133,3 +136,19 @@ def test_a_trainer_dies_and_continues_from_its_last_checkpoint(stack: Stack, ses
     lines = get(stack, f"/api/v1/sessions/{session}/logs")["results"]
     assert any("SIGKILL" in line["message"] for line in lines)
     assert any(line["message"].startswith("Resumed from epoch") for line in lines)
+
+
+def test_a_database_that_is_locked_for_a_while_stops_no_training(
+    stack: Stack, session: str
+) -> None:
+    trainer = trainer_of(stack, session)
+    journal = RunDir(stack.var_dir / "runs" / session).journal_path(1)
+    with closing(sqlite3.connect(stack.var_dir / "db.sqlite3", timeout=30)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        told = journal.stat().st_size
+        time.sleep(LOCKED_SECONDS)
+        assert journal.stat().st_size > told
+        database.rollback()
+    goes_on(stack, session)
+    assert trainer.is_running()
+    until(lambda: is_ready(stack))
