@@ -6,7 +6,6 @@ session, and what changes the row is one transaction, fenced by the lease.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from django.db import transaction
@@ -20,6 +19,7 @@ from mlserver.lib.errors import AppError
 from mlserver.version import VERSION
 from models_registry.models import ModelVersion
 from models_registry.services import register_version
+from sessions.cards import write_card
 from sessions.files import record_artifacts
 from sessions.models import TrainingSession
 from sessions.tracebacks import log_traceback
@@ -28,7 +28,6 @@ NOT_MEASURED = "The sampler did not see it while it ran."
 VANISHED = "The launcher and its trainer vanished: killed, or the machine went down."
 BACK_OFF_SECONDS = (0, 10, 60)
 NO_SPACE_SECONDS = 60
-MOST_CARD_CHARACTERS = 20_000
 # What came from outside and may be over; all else would only happen again.
 PASSING = frozenset({"killed", "lost", "hung", "io_error", "disk_full"})
 
@@ -83,7 +82,9 @@ def _register_model(
     session: TrainingSession, job: Job, run: RunDir, result: dict[str, Any]
 ) -> ModelVersion:
     """The finished model folder becomes a version; a second call finds the first one's."""
-    described = read_json(run.model_path / "config.json") or {}
+    described: dict[str, Any] = {}
+    for name in ("preprocess.json", "config.json"):  # each recipe says it in one of them
+        described |= read_json(run.model_path / name) or {}
     version = session.dataset_version
     session.refresh_from_db(fields=["energy_joules", "energy_reason"])  # the sampler counts
     return register_version(
@@ -108,13 +109,8 @@ def _register_model(
             else None,
         },
         signature=described.get("signature"),
-        card=_read_card(run.model_path / "README.md"),
+        card=write_card(session, run, result.get("metrics", {})),
     )
-
-
-def _read_card(path: Path) -> str:
-    """What the recipe wrote of the model; people may change it later."""
-    return path.read_text("utf-8", errors="replace")[:MOST_CARD_CHARACTERS] if path.exists() else ""
 
 
 def default_model_name(session: TrainingSession) -> str:
