@@ -160,8 +160,11 @@ def _attribute_tensors(attributes: Iterable[AttributeProto]) -> Iterator[TensorP
         if attribute.HasField("t"):
             yield attribute.t
         yield from attribute.tensors
-        for sparse in [*attribute.sparse_tensors, attribute.sparse_tensor]:
-            yield from (sparse.values, sparse.indices)
+        sparse = list(attribute.sparse_tensors)
+        if attribute.HasField("sparse_tensor"):
+            sparse.append(attribute.sparse_tensor)
+        for each in sparse:
+            yield from (each.values, each.indices)
 
 
 def _check_tensor(tensor: TensorProto, path: Path, others: set[str]) -> str | None:
