@@ -12,6 +12,8 @@ from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
+from ml import failpoints
+
 DIRECTORIES = ("VAR_DIR", "DATASETS_DIR", "MODELS_DIR", "RUNS_DIR", "TRASH_DIR")
 SHORTEST_SECRET = 32
 SQLITE_PRAGMAS = ("journal_mode=WAL", "foreign_keys=ON")
@@ -79,6 +81,19 @@ def check_sqlite(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
             hint="Without these, writes fail with 'database is locked'. Keep DATABASES['default']"
             "['OPTIONS'] as mlserver/settings.py has it.",
             id="mlserver.E004",
+        )
+    ]
+
+
+@register(Tags.security, deploy=True)
+def check_failpoints(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    if os.environ.get(failpoints.SWITCH) != "1":
+        return []
+    return [
+        Warning(
+            f"{failpoints.SWITCH}=1: faults that {failpoints.PLAN} plants end trainings.",
+            hint=f"Only tests set it; take {failpoints.SWITCH} out of the environment.",
+            id="mlserver.W002",
         )
     ]
 

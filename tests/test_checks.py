@@ -9,12 +9,26 @@ import pytest
 from django.core.checks import run_checks
 from pytest_django import Settings
 
-from mlserver.checks import check_directories, check_public_url, check_secret_key, check_sqlite
+from mlserver.checks import (
+    check_directories,
+    check_failpoints,
+    check_public_url,
+    check_secret_key,
+    check_sqlite,
+)
 from tests.servers import ROOT, environment
 
 
 def ids(messages: Any) -> list[str]:
     return [message.id for message in messages]
+
+
+@pytest.mark.parametrize(("value", "found"), [("1", ["mlserver.W002"]), ("0", []), ("", [])])
+def test_planted_faults_are_told(
+    monkeypatch: pytest.MonkeyPatch, value: str, found: list[str]
+) -> None:
+    monkeypatch.setenv("FAILPOINTS", value)
+    assert ids(check_failpoints(None)) == found
 
 
 def test_a_server_as_it_is_started_has_no_complaint() -> None:
