@@ -16,6 +16,7 @@ from monitoring.models import (
     AlertRule,
     ClusterHeartbeat,
     GpuSample,
+    GpuUse,
     HardwareEvent,
     HistoryBucket,
     HostSample,
@@ -51,6 +52,14 @@ class GpuSampleAdmin(FactsAdmin):
     ]
     list_filter = ["name"]
     list_select_related = ["host_sample"]
+
+
+@admin.register(GpuUse)
+class GpuUseAdmin(FactsAdmin):
+    list_display = ["uuid", "hour", "session", "seconds", "joules"]
+    list_filter = ["uuid"]
+    search_fields = ["session"]
+    date_hierarchy = "hour"
 
 
 @admin.register(HistoryBucket)

@@ -16,7 +16,10 @@ from sessions.models import TrainingSession
 
 ON_CPU = "It computes on the CPU; only GPUs count energy."
 
+NOBODY = ""  # no session of this server: somebody else, or nobody at all
 Holders = dict[str, dict[str, float]]
+Used = dict[str, dict[str, float | None]]
+"""Whole GPU → session → joules; None where the GPU counts none."""
 
 
 class EnergyMeter:
@@ -25,26 +28,29 @@ class EnergyMeter:
     def __init__(self) -> None:
         self._last: dict[str, float] = {}
 
-    def measure(self, gpus: Iterable[GpuReading], holders: Holders) -> dict[str, float]:
-        """session → joules since the last call."""
-        found: dict[str, float] = {}
-        of_gpu = _by_whole_gpu(gpus, holders)
+    def measure(self, gpus: Iterable[GpuReading], holders: Holders) -> Used:
+        """Joules since the last call. What an idle GPU takes is nobody's."""
+        of_gpu = by_whole_gpu(gpus, holders)
+        found: Used = {}
         for gpu in gpus:
+            if gpu.parent_uuid:
+                continue
             used = self._difference(gpu)
-            for session, share in _shares(of_gpu.get(gpu.uuid, {})).items():
-                if session and used:
-                    found[session] = found.get(session, 0.0) + used * share
+            shares = _shares(of_gpu.get(gpu.uuid) or {NOBODY: 0.0})
+            found[gpu.uuid] = {
+                session: None if used is None else used * share for session, share in shares.items()
+            }
         return found
 
-    def _difference(self, gpu: GpuReading) -> float:
+    def _difference(self, gpu: GpuReading) -> float | None:
         count, before = gpu.energy_joules, self._last.get(gpu.uuid)
         if count is None:
-            return 0.0
+            return None
         self._last[gpu.uuid] = count
         return 0.0 if before is None else max(0.0, count - before)
 
 
-def _by_whole_gpu(gpus: Iterable[GpuReading], holders: Holders) -> Holders:
+def by_whole_gpu(gpus: Iterable[GpuReading], holders: Holders) -> Holders:
     """Only whole GPUs count; who holds a MIG instance holds a part of its GPU."""
     parents = {gpu.uuid: gpu.parent_uuid for gpu in gpus if gpu.parent_uuid}
     merged: Holders = {}
@@ -60,7 +66,12 @@ def _shares(busy: dict[str, float]) -> dict[str, float]:
     return {who: one / total if total else 1 / len(busy) for who, one in busy.items()}
 
 
-def add_energy(joules: dict[str, float]) -> None:
+def add_energy(used: Used) -> None:
+    joules: dict[str, float] = {}
+    for shares in used.values():
+        for session, amount in shares.items():
+            if session and amount:
+                joules[session] = joules.get(session, 0.0) + amount
     for session, amount in joules.items():
         TrainingSession.objects.filter(pk=session).update(
             energy_joules=Coalesce(F("energy_joules"), Value(0.0), output_field=FloatField())

@@ -130,6 +130,27 @@ class ProcessTable(models.Model):
         return f"{self.host} {self.timestamp:%F %T}"
 
 
+class GpuUse(models.Model):
+    """What a GPU did for one session within an hour; without a session: for others, or nobody."""
+
+    uuid = models.CharField(max_length=64, help_text="of the whole GPU")
+    hour = models.DateTimeField(help_text="its begin")
+    session = models.CharField(max_length=64, blank=True, default="")
+    seconds = models.FloatField(default=0, help_text="how long it was held")
+    joules = models.FloatField(null=True, help_text="null: the GPU counts no energy")
+
+    class Meta:
+        ordering = ["uuid", "hour", "session"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["uuid", "hour", "session"], name="one_use_per_gpu_hour_and_session"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.uuid} {self.hour:%F %H}h {self.session or 'others'}"
+
+
 class HardwareEvent(models.Model):
     """Something that happened to a GPU or its driver: an XID, an ECC error, lost, come back."""
 

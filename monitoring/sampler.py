@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from django.conf import settings
 from django.db import transaction
+from django.utils import timezone
 
 from ml.hardware import DriverEvent, GpuReader, GpuReading, HostReader, HostReading, Tier
 from ml.hardware.nvidia import NvidiaReader
@@ -15,6 +16,7 @@ from monitoring import history
 from monitoring.energy import EnergyMeter, add_energy, explain_missing
 from monitoring.models import GpuSample, HardwareEvent, HostSample
 from monitoring.processes import Look, ProcessJoiner, store_processes
+from monitoring.use import UseBook, prune_use
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ class Sampler:
         self._gpus = gpus or GpuReader(NvidiaReader(watches_events=True))
         self._processes = processes or ProcessJoiner()
         self._energy = EnergyMeter()
+        self._use = UseBook()
         self.host_name = socket.gethostname()
         self._look = Look([], {})
         self._ticks = 0
@@ -47,11 +50,13 @@ class Sampler:
         if tier >= Tier.MEDIUM:
             self._look = self._processes.look(*self._gpus.processes())
         used = self._energy.measure(gpus, self._look.holders)
+        self._use.add(used)
         with transaction.atomic():
             sample = self._keep_sample(host, gpus, no_gpu)
             self._keep_events(self._gpus.events())
             add_energy(used)
             if tier >= Tier.MEDIUM:
+                self._use.write()
                 store_processes(self._look)
                 explain_missing(self._look.sessions, self._look.holders, gpus, no_gpu)
         self._tidy()
@@ -71,6 +76,7 @@ class Sampler:
             history.advance(self.host_name)  # before anything is forgotten
         if self._ticks % SLOW_EVERY_TICKS == 0:
             history.prune()
+            prune_use(timezone.now())
 
     def _keep_sample(
         self, reading: HostReading, gpus: list[GpuReading], no_gpu: str | None

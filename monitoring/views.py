@@ -37,6 +37,7 @@ from monitoring.services import (
     describe_processes,
     latest_processes,
 )
+from monitoring.use import read_days, read_use
 from sessions.models import EpochMetric, TrainingSession
 
 SILENT_SECONDS = 60
@@ -45,6 +46,7 @@ SHOWN_EVENTS = 50
 IDENTITY = ("index", "uuid", "parent_uuid", "name", "vendor", "driver", "cuda_version", "details")
 LIVE = "5m"
 PAGE_RANGES = {LIVE: "Live", "1h": "1 h", "24h": "24 h", "7d": "7 d"}
+USE_RANGES = {"24h": "last 24 hours", "7d": "last 7 days"}  # it is kept by the hour
 SCRAPE = """\
 scrape_configs:
   - job_name: mlserver
@@ -149,6 +151,7 @@ def gpu_page(request: HttpRequest, uuid: str) -> HttpResponse:
     # Shown as a whole GPU is, also where it is a part of one.
     own = [{**gpu, "parent_uuid": ""}, *parts]
     chosen = _range(request)
+    since = timezone.now() - RANGES[chosen if chosen in USE_RANGES else "24h"]
     panels = make_detail_panels(gpu)
     context = {
         "sample": sample,
@@ -159,6 +162,10 @@ def gpu_page(request: HttpRequest, uuid: str) -> HttpResponse:
             [one for one in table["results"] if one["gpu_uuid"] in {g["uuid"] for g in own}], own
         ),
         "process_reasons": table["reasons"],
+        "uses": read_use(gpu["parent_uuid"] or uuid, since),
+        "days": read_days(gpu["parent_uuid"] or uuid, since),
+        "use_range": USE_RANGES[chosen if chosen in USE_RANGES else "24h"],
+        "no_energy": gpu["reasons"].get("energy_joules", ""),
         "events": list(HardwareEvent.objects.filter(uuid=uuid)[:SHOWN_EVENTS]),
         "alerts": list(Alert.objects.shown().filter(subject=uuid)[:SHOWN_EVENTS]),
         "ranges": PAGE_RANGES,

@@ -19,28 +19,30 @@ def gpu(joules: float | None, uuid: str = "GPU-1", parent: str = "") -> GpuReadi
 
 def test_the_first_count_is_only_a_beginning() -> None:
     meter = EnergyMeter()
-    assert meter.measure([gpu(1000)], {"GPU-1": {"a": 50.0}}) == {}
-    assert meter.measure([gpu(1250)], {"GPU-1": {"a": 50.0}}) == {"a": 250}
+    assert meter.measure([gpu(1000)], {"GPU-1": {"a": 50.0}}) == {"GPU-1": {"a": 0}}
+    assert meter.measure([gpu(1250)], {"GPU-1": {"a": 50.0}}) == {"GPU-1": {"a": 250}}
 
 
 def test_sessions_share_a_gpu_by_how_busy_they_keep_it() -> None:
     meter = EnergyMeter()
     meter.measure([gpu(0)], {})
     shares = {"GPU-1": {"a": 60.0, "b": 20.0, "": 20.0}}
-    assert meter.measure([gpu(100)], shares) == {"a": 60, "b": 20}
+    assert meter.measure([gpu(100)], shares) == {"GPU-1": {"a": 60, "b": 20, "": 20}}
 
 
 def test_idle_holders_share_alike() -> None:
     meter = EnergyMeter()
     meter.measure([gpu(0)], {})
-    assert meter.measure([gpu(100)], {"GPU-1": {"a": 0.0, "b": 0.0}}) == {"a": 50, "b": 50}
+    assert meter.measure([gpu(100)], {"GPU-1": {"a": 0.0, "b": 0.0}}) == {
+        "GPU-1": {"a": 50, "b": 50}
+    }
 
 
 def test_a_counter_that_began_anew_costs_nothing() -> None:
     meter = EnergyMeter()
     meter.measure([gpu(5000)], {})
-    assert meter.measure([gpu(10)], {"GPU-1": {"a": 1.0}}) == {}
-    assert meter.measure([gpu(30)], {"GPU-1": {"a": 1.0}}) == {"a": 20}
+    assert meter.measure([gpu(10)], {"GPU-1": {"a": 1.0}}) == {"GPU-1": {"a": 0}}
+    assert meter.measure([gpu(30)], {"GPU-1": {"a": 1.0}}) == {"GPU-1": {"a": 20}}
 
 
 def test_a_session_on_an_instance_gets_the_energy_of_its_part_of_the_gpu() -> None:
@@ -48,13 +50,24 @@ def test_a_session_on_an_instance_gets_the_energy_of_its_part_of_the_gpu() -> No
     gpus = [gpu(0), gpu(None, "MIG-a", "GPU-1"), gpu(None, "MIG-b", "GPU-1")]
     meter.measure(gpus, {})
     gpus[0].energy_joules = 100
-    assert meter.measure(gpus, {"MIG-a": {"a": 0.0}, "MIG-b": {"b": 0.0}}) == {"a": 50, "b": 50}
+    holders = {"MIG-a": {"a": 0.0}, "MIG-b": {"b": 0.0}}
+    assert meter.measure(gpus, holders) == {"GPU-1": {"a": 50, "b": 50}}
+
+
+def test_an_idle_gpu_is_nobodys_and_one_without_a_counter_is_not_known() -> None:
+    meter = EnergyMeter()
+    meter.measure([gpu(0), gpu(None, "GPU-2")], {})
+    shares = {"GPU-2": {"a": 1.0}}
+    assert meter.measure([gpu(9), gpu(None, "GPU-2")], shares) == {
+        "GPU-1": {"": 9},
+        "GPU-2": {"a": None},
+    }
 
 
 def test_energy_adds_up_in_the_session_and_clears_the_reason() -> None:
     session = factories.session(state=State.RUNNING, energy_reason=ON_CPU)
-    add_energy({session.pk: 10.5})
-    add_energy({session.pk: 2.0})
+    add_energy({"GPU-1": {session.pk: 10.0, "": 7.0}, "GPU-2": {session.pk: 0.5}})
+    add_energy({"GPU-1": {session.pk: 2.0}, "GPU-2": {session.pk: None}})
     session.refresh_from_db()
     assert (session.energy_joules, session.energy_reason) == (12.5, "")
 

@@ -15,6 +15,7 @@ from monitoring.models import (
     AlertRule,
     ClusterHeartbeat,
     GpuSample,
+    GpuUse,
     HardwareEvent,
     HistoryBucket,
     HostSample,
@@ -42,6 +43,7 @@ def machine(owner: User, *, minutes: int = 5) -> TrainingSession:
     read(now)
     processes(session)
     history(now)
+    use(now, session)
     HardwareEvent.objects.create(host=HOST, uuid=FIRST, kind="xid", code=79, message="Fell off.")
     return session
 
@@ -150,6 +152,20 @@ def processes(session: TrainingSession) -> None:
             ],
         },
     )
+
+
+def use(now: datetime, session: TrainingSession) -> None:
+    """Three days of who held the first GPU."""
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    for hours in range(70):
+        for who, joules in ((session.pk if hours < 6 else "train_gone", 2.1e6), ("", 1.5e5)):
+            GpuUse.objects.create(
+                uuid=FIRST,
+                hour=hour - timedelta(hours=hours),
+                session=who,
+                seconds=3480 if who else 120,
+                joules=joules,
+            )
 
 
 def history(now: datetime) -> None:
