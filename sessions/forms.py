@@ -7,13 +7,27 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ml.config import describe
+from ml.config import DEFAULT_RECIPE, describe
 from mlserver.lib.errors import FieldError
 from sessions.services import ConfigInvalid
 
-RECIPE = "network"
-MAIN = ("epochs", "batch_size", "learning_rate", "optimizer", "architecture", "device")
+MAIN = (
+    "base_model",
+    "from_scratch",
+    "algorithm",
+    "input",
+    "architecture",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "optimizer",
+    "max_length",
+    "lora_rank",
+    "device",
+)
 GIVEN = ("session", "recipe", "dataset", "target")  # drawn by hand or set by the server
+FLAGS = ["false", "true"]
+KEPT_AS_TYPED = ("prefix",)  # a blank at its end is meant
 
 
 @dataclass
@@ -46,18 +60,28 @@ class ConfigForm:
     """What a person typed, as fields to draw and as a configuration to submit."""
 
     def __init__(self, typed: Mapping[str, str]) -> None:
-        self.fields = {one.name: one for one in _describe() if one.name not in GIVEN}
+        self.recipes = {name: recipe["help"] for name, recipe in describe().items()}
+        asked = typed.get("recipe", "").strip()
+        self.recipe = asked if asked in self.recipes else DEFAULT_RECIPE
+        known = _describe(self.recipe)
+        self.has_target = any(one.name == "target" for one in known)
+        self.fields = {one.name: one for one in known if one.name not in GIVEN}
         for one in self.fields.values():
-            one.typed = typed.get(one.name, _text(one.default)).strip()
+            text = typed.get(one.name, _text(one.default))
+            one.typed = text if one.name in KEPT_AS_TYPED else text.strip()
         self.dataset = typed.get("dataset", "").strip()
-        self.target = typed.get("target", "").strip()
+        self.target = typed.get("target", "").strip() if self.has_target else ""
         self.name = typed.get("name", "").strip()
         self.priority = typed.get("priority", "0").strip()
         self.errors: dict[str, list[str]] = {}
 
     @property
+    def recipe_help(self) -> str:
+        return str(self.recipes[self.recipe])
+
+    @property
     def main(self) -> list[ConfigField]:
-        return [self.fields[name] for name in MAIN]
+        return [self.fields[name] for name in MAIN if name in self.fields]
 
     @property
     def advanced(self) -> list[ConfigField]:
@@ -71,6 +95,8 @@ class ConfigForm:
     def config(self) -> dict[str, Any]:
         """Only what differs from the defaults: short enough to read and to type."""
         config: dict[str, Any] = {"dataset": self.dataset}
+        if self.recipe != DEFAULT_RECIPE:
+            config["recipe"] = self.recipe
         if self.target:
             config["target"] = self.target
         for one in self.fields.values():
@@ -91,9 +117,7 @@ class ConfigForm:
 
 def typed_config(config: Mapping[str, Any]) -> dict[str, str]:
     """The complete configuration of an earlier session as what a person would have typed."""
-    return {
-        name: _text(value) for name, value in config.items() if name not in ("session", "recipe")
-    }
+    return {name: _text(value) for name, value in config.items() if name != "session"}
 
 
 def read_priority(typed: str) -> int:
@@ -107,7 +131,8 @@ def read_priority(typed: str) -> int:
         ) from None
 
 
-def _describe() -> list[ConfigField]:
+def _describe(recipe: str) -> list[ConfigField]:
+    """The fields of a recipe, but for those in which there is nothing to choose."""
     return [
         ConfigField(
             name=one["name"],
@@ -115,15 +140,18 @@ def _describe() -> list[ConfigField]:
             help=one["help"],
             default=one["default"],
             nullable=one["nullable"],
-            choices=one.get("choices", []),
+            choices=FLAGS if one["kind"] == "boolean" else one.get("choices", []),
         )
-        for one in describe()[RECIPE]["fields"]
+        for one in describe()[recipe]["fields"]
+        if one.get("minimum") is None or one["minimum"] != one["maximum"]
     ]
 
 
 def _text(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return FLAGS[value]
     if isinstance(value, list | tuple):
         return ", ".join(str(item) for item in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -135,6 +163,10 @@ def _read(kind: str, typed: str) -> Any:
         return None
     if kind == "integers":
         return [_number(part) for part in re.split(r"[\s,]+", typed.strip("[] ")) if part]
+    if kind == "names":
+        return [part for part in re.split(r"[\s,]+", typed) if part]
+    if kind == "boolean":
+        return {"false": False, "true": True}.get(typed, typed)
     return _number(typed) if kind in ("integer", "number") else typed
 
 

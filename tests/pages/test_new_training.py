@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from django.test import Client
 
 from datasets.services import register_builtin
 from jobs.models import State
-from ml.config import parse_config
+from ml.config import RECIPES, describe, parse_config
 from sessions import new_training
 from sessions.models import TrainingSession
 from tests import factories
@@ -135,3 +136,29 @@ def test_a_viewer_tries_nothing(stranger: User) -> None:
     client = Client(headers={"accept": "text/html"})
     client.force_login(stranger)
     assert client.post("/sessions/new/try/", {"dataset": "iris@1"}).status_code == 403
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_shows_its_own_fields_and_starts_from_the_page(
+    client: Client, recipe: str
+) -> None:
+    page = read(client, "/sessions/new/", recipe=recipe)
+    shown = {field["name"] for field in describe()[recipe]["fields"]} - {"session"}
+    drawn = set(re.findall(r'<(?:input|select|button) [^>]*name="([a-z_0-9]+)"', page))
+    assert shown - drawn <= {"epochs", "checkpoint_every"}  # features has no epochs to choose
+    assert drawn - shown <= {"csrfmiddlewaretoken", "name", "priority", "look", "from"}
+    typed = {"recipe": recipe, "dataset": f"{words()}@1", "from_scratch": "true"}
+    answer = client.post("/sessions/new/", {**typed, "prefix": "Fix: "})
+    assert answer.status_code == 302, answer.content.decode()
+    session = TrainingSession.objects.get(recipe=recipe)
+    assert session.config.get("from_scratch", True) is True
+    assert session.config.get("prefix", "Fix: ") == "Fix: "
+    clone = read(client, "/sessions/new/", **{"from": session.pk})
+    assert f"<option selected>{recipe}</option>" in clone
+
+
+def words() -> str:
+    """A dataset that every recipe could learn from."""
+    columns = [{"name": name, "type": "string"} for name in ("text", "input", "output", "label")]
+    schema = {"columns": columns, "target": "label", "classes": ["a", "b"]}
+    return factories.dataset_version(schema=schema).dataset.name
