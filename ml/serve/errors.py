@@ -1,0 +1,46 @@
+"""Why a worker does not answer with a prediction; `code` is what its reply says."""
+
+
+class ServeError(Exception):
+    code = "failed"
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class InvalidInput(ServeError):
+    """The request does not fit the model's signature; `field` names the input."""
+
+    code = "invalid_input"
+
+
+class TooManyRows(ServeError):
+    """More rows than one request may bring."""
+
+    code = "too_many_rows"
+
+
+class QueueFull(ServeError):
+    """Too much waits already: better a quick no than an answer that comes too late."""
+
+    code = "queue_full"
+
+
+class DeadlineMissed(ServeError):
+    """The answer would come, or has come, later than it is of use."""
+
+    code = "deadline_missed"
+
+
+class ComputeFailed(ServeError):
+    """The model gave up on this input."""
+
+    code = "compute_failed"
+
+
+class LoadRefused(ServeError):
+    """The model cannot be served; the sentence says why."""
+
+    code = "model_refused"

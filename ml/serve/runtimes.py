@@ -1,0 +1,62 @@
+"""The libraries that run models, behind one small protocol, and which folder is whose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ml.serve.errors import LoadRefused
+from ml.serve.signature import Signature
+from ml.serve.tensors import Inputs
+
+NETWORK_FILES = ("config.json", "preprocess.json", "model.safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    device: str = "cpu"
+    """`cpu`, or `cuda:0` with the number of the GPU."""
+    threads: int = 1
+    optimization_level: int = 2
+    """Of ONNX graphs: 0 none, 1 what is quick to find, 2 everything."""
+
+
+class Runtime(Protocol):
+    """One loaded model. Called by one thread at a time."""
+
+    @property
+    def signature(self) -> Signature: ...
+
+    def predict(self, inputs: Inputs, outputs: Sequence[str]) -> Inputs:
+        """The named outputs. `inputs` fit the signature; what the library raises, it raises."""
+
+    def close(self) -> None: ...
+
+
+def open_runtime(folder: Path, options: Options) -> Runtime:
+    """Load the model in a folder, by what lies there; raises LoadRefused."""
+    # Imported where needed: onnxruntime starts in a tenth of the time of torch.
+    if is_network(folder):
+        from ml.serve.network_runtime import NetworkRuntime
+
+        return NetworkRuntime(folder, options)
+    graphs = sorted(folder.glob("*.onnx"))
+    if len(graphs) == 1:
+        from ml.serve.onnx_runtime import OnnxRuntime
+
+        return OnnxRuntime(graphs[0], options)
+    names = ", ".join(sorted(path.name for path in folder.iterdir())[:10])
+    raise LoadRefused(
+        f"No runtime serves a folder with {names}. Served are: one .onnx file, and networks"
+        " that were trained here."
+    )
+
+
+def is_network(folder: Path) -> bool:
+    """Whether the folder is one that recipe `network` leaves."""
+    if not all((folder / name).is_file() for name in NETWORK_FILES):
+        return False
+    return "input_shape" in json.loads((folder / "config.json").read_bytes())
