@@ -41,7 +41,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--database-url", default="", help="default: SQLite")
     options = parser.parse_args()
-    more = {"DATABASE_URL": options.database_url} if options.database_url else {}
+    more = {"LOG_LEVEL": "ERROR"}
+    if options.database_url:
+        more["DATABASE_URL"] = options.database_url
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         report = Path(folder) / "report.json"
         with serving_web(Path(folder) / "var", **more) as stack:

@@ -65,6 +65,10 @@ class RunDir:
         return self.path / "model"
 
     @property
+    def model_temporary(self) -> Path:
+        return self.path / ".model.tmp"
+
+    @property
     def checkpoints_path(self) -> Path:
         return self.path / "checkpoints"
 
@@ -97,6 +101,10 @@ class RunDir:
             return self.beat_path.stat().st_mtime
         except FileNotFoundError:
             return None
+
+    def is_saving(self) -> bool:
+        """Whether a checkpoint or the model is being written: no batch comes meanwhile."""
+        return any(self.checkpoints_path.glob(".tmp-*")) or self.model_temporary.exists()
 
     def next_attempt(self) -> int:
         names = (ATTEMPT_NAME.fullmatch(entry.name) for entry in self.path.iterdir())

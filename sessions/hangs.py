@@ -23,7 +23,7 @@ from sessions.processes import process_tree
 
 STEPS = 10
 RECENT_POINTS = 20
-STARTS = 10  # loading data and model may take that many times HANG_SECONDS
+SLOW = 10  # loading and saving may take that many times HANG_SECONDS
 DUMP_SECONDS = 2.0
 
 
@@ -32,7 +32,8 @@ def end_if_hung(session: TrainingSession, run: RunDir, lease: Lease) -> None:
     begun = run.last_beat()
     since = begun if begun is not None else run.attempt_path(lease.attempt).stat().st_mtime
     silent = time.time() - since
-    if silent <= settings.HANG_SECONDS * (1 if begun is not None else STARTS):
+    is_slow = begun is None or run.is_saving()
+    if silent <= settings.HANG_SECONDS * (SLOW if is_slow else 1):
         return
     if silent <= STEPS * median_step_seconds(session):
         return

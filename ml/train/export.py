@@ -18,7 +18,7 @@ from ml.train.checkpoint import Tensors
 
 def replace_model(run: RunDir, write: Callable[[Path], None]) -> None:
     """Replace model/ as a whole by what `write` puts into the new folder it is given."""
-    temporary = run.path / ".model.tmp"
+    temporary = run.model_temporary
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         failpoints.hit("export.before_write")

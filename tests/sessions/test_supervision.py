@@ -219,7 +219,7 @@ def test_a_trainer_that_was_stopped_counts_as_hanging(
     claim()
     work_until(session.pk, has_an_epoch)
     process_tree(RunDir(session.run_path))[0].suspend()
-    settings.HANG_SECONDS = 1
+    settings.HANG_SECONDS = 1  # ten, if it was about to save
     job = work_until(session.pk, is_not_running)
     assert (job.state, job.error_code) == (State.QUEUED, "hung")
 
