@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
-from django.core.management import call_command
 from django.db import transaction
 from django.http import HttpRequest
+from django.utils import timezone
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework_simplejwt.authentication import JWTAuthentication
 from rest_framework_simplejwt.exceptions import TokenError
@@ -20,6 +20,7 @@ from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, Ou
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken, Token
 
 from accounts.services import Examined, record_request
+from mlserver.lib.batches import delete_in_batches
 
 REFUSED_SIGN_IN = "Name and password do not fit together, or the account is switched off."
 REFUSED_TOKEN = "The token is not valid, or not any more."  # noqa: S105
@@ -86,8 +87,8 @@ def looks_like_token(raw: str) -> bool:
     return raw.startswith("eyJ") and raw.count(".") == 2
 
 
-def forget_expired() -> None:
-    call_command("flushexpiredtokens")
+def forget_expired() -> int:
+    return delete_in_batches(OutstandingToken.objects.filter(expires_at__lte=timezone.now()))
 
 
 def _owner(token: Token) -> User:

@@ -10,6 +10,7 @@ import itertools
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -18,6 +19,7 @@ from django.contrib.auth.models import User
 from django.core.files.base import File
 from django.db import IntegrityError, transaction
 from django.db.models import Max
+from django.utils import timezone
 
 from accounts import audit
 from datasets.access import require_change
@@ -29,8 +31,10 @@ from datasets.names import (
     not_found_sentence,
     read_reference,
 )
-from datasets.statistics import MISSING, find_statistics, request_statistics
+from datasets.statistics import KIND, MISSING, find_statistics, request_statistics
+from jobs.models import Job, State
 from mlserver.lib import trash
+from mlserver.lib.batches import delete_in_batches
 from mlserver.lib.children import run_ml
 from mlserver.lib.errors import Conflict, FieldError, Invalid, NotFound
 from mlserver.lib.files import (
@@ -99,7 +103,7 @@ def add_upload(
         require_space(path.parent, upload.size or 0)
         receive(upload.chunks(), path, max_bytes=settings.MAX_UPLOAD_SIZE)
 
-    return _add(owner, name, original, write, target, description)
+    return add_file(owner, name, original, write, target, description)
 
 
 def register_path(
@@ -125,7 +129,7 @@ def register_path(
         require_space(target_path.parent, source.stat().st_size)
         receive(read_chunks(source), target_path, max_bytes=settings.MAX_UPLOAD_SIZE)
 
-    return _add(owner, name, source.name, copy, target, description)
+    return add_file(owner, name, source.name, copy, target, description)
 
 
 def register_builtin(name: str, owner: User | None = None) -> DatasetVersion:
@@ -163,7 +167,7 @@ def publish_builtin(
     return _publish(folder, schema, dataset, owner, f"{name}.{schema['format']}")[0]
 
 
-def _add(
+def add_file(
     owner: User,
     name: str,
     original: str,
@@ -171,6 +175,7 @@ def _add(
     target: str | None,
     description: str,
 ) -> tuple[DatasetVersion, bool]:
+    """What `write` puts into the path it is given, as a version; says whether it is new."""
     clean = check_name(name or name_from_filename(original))
     if existing := Dataset.objects.select_related("owner").filter(name=clean).first():
         require_change(owner, existing)  # before anything is written, and again at the end
@@ -362,3 +367,15 @@ def request_missing_statistics() -> int:
 def remove_leftovers(older_than_seconds: float = 24 * 3600) -> int:
     """Remove what uploads left that were killed in the middle; returns how many."""
     return remove_old_incoming(settings.DATASETS_DIR, older_than_seconds)
+
+
+def forget_old_jobs() -> int:
+    """Of statistics that are there, after JOB_RETENTION_HOURS (0 keeps all); returns how many.
+
+    A job that failed stays: it says why there are none.
+    """
+    if not settings.JOB_RETENTION_HOURS:
+        return 0
+    oldest = timezone.now() - timedelta(hours=settings.JOB_RETENTION_HOURS)
+    done = Job.objects.filter(kind=KIND, state=State.COMPLETED, finished_at__lt=oldest)
+    return delete_in_batches(done)

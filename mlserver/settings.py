@@ -266,11 +266,15 @@ ALLOW_UNSANDBOXED_MODELS = env.flag("ALLOW_UNSANDBOXED_MODELS")
 ALLOW_TORCHSCRIPT = env.flag("ALLOW_TORCHSCRIPT")
 # The name that huggingface_hub reads, too: base models then come from this server alone.
 HF_HUB_OFFLINE = env.flag("HF_HUB_OFFLINE")
+HF_ENDPOINT = env.text("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 2**20  # bodies that are not files
 FILE_UPLOAD_TEMP_DIR = VAR_DIR / "uploads"  # on the target volume, so that a rename is enough
 FILE_UPLOAD_TEMP_DIR.mkdir(exist_ok=True)
 
+# --- How long things are kept -------------------------------------------------------------
 TRASH_DAYS = env.number("TRASH_DAYS", 7)  # how long what was deleted can be taken back
+AUTH_LOG_DAYS = env.number("AUTH_LOG_DAYS", 90)  # attempts to come in; 0: for ever
+JOB_RETENTION_HOURS = env.number("JOB_RETENTION_HOURS", 168)  # errands that are done; 0: for ever
 
 # --- REST -------------------------------------------------------------------------------
 REST_FRAMEWORK = {

@@ -17,6 +17,7 @@ from accounts import audit
 from jobs.holds import hold_queue, lift_hold
 from jobs.models import LogLine
 from jobs.services import WrongState, log, pause_job
+from mlserver.lib.batches import delete_in_batches
 from monitoring.alert_readings import Look, Reading, describe, read
 from monitoring.models import Alert, AlertRule, HostSample
 from monitoring.notices import notify
@@ -62,8 +63,8 @@ def evaluate_silence(now: datetime) -> list[Alert]:
     return [alert for alert in changed if alert is not None]
 
 
-def prune_alerts(now: datetime) -> None:
-    Alert.objects.filter(closed_at__lt=now - CLOSED_KEPT).delete()
+def prune_alerts(now: datetime) -> int:
+    return delete_in_batches(Alert.objects.filter(closed_at__lt=now - CLOSED_KEPT))
 
 
 def _living(host: str) -> Living:

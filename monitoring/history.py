@@ -15,12 +15,12 @@ from typing import Any
 from django.utils import timezone
 
 from ml.hardware.readings import LIMITS
+from mlserver.lib.batches import delete_in_batches
 from monitoring.models import GpuSample, HistoryBucket, HostSample
 
 RAW_KEPT = timedelta(minutes=15)
 GRACE_SECONDS = 2  # a sample is stamped a moment before it is stored
 MOST_BUCKETS = 60  # filled in one call, of each width
-BATCH = 500  # rows deleted at once: a short write lock, also after a long pause
 
 
 @dataclass(frozen=True)
@@ -262,26 +262,12 @@ def _measure(row: Row, metrics: dict[str, Metric]) -> Values:
 def prune(now: datetime | None = None) -> int:
     """Forget what is older than its rung keeps, a batch at a time."""
     now = now or timezone.now()
-    count = _prune_raw(now - RAW_KEPT)
+    count = delete_in_batches(HostSample.objects.filter(timestamp__lt=now - RAW_KEPT))
     for rung in LADDER:
         oldest = (now - rung.kept).timestamp()
         old = HistoryBucket.objects.filter(width=rung.width, start__lt=oldest)
-        count += _delete_batches(old)
+        count += delete_in_batches(old)
     return count
-
-
-def _prune_raw(oldest_kept: datetime) -> int:
-    return _delete_batches(HostSample.objects.filter(timestamp__lt=oldest_kept))
-
-
-def _delete_batches(old: Any) -> int:
-    count = 0
-    while True:
-        batch = list(old.order_by("id").values_list("pk", flat=True)[:BATCH])
-        old.model.objects.filter(pk__in=batch).delete()
-        count += len(batch)
-        if len(batch) < BATCH:
-            return count
 
 
 def _moment(seconds: float) -> datetime:

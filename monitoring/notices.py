@@ -10,6 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 from django_q.tasks import async_task
 
+from mlserver.lib.batches import delete_in_batches
 from mlserver.lib.errors import AppError
 from mlserver.lib.webhooks import post_message, seconds_until_next
 from monitoring.models import Alert, AlertDelivery, AlertRule
@@ -69,8 +70,8 @@ def list_due(now: datetime) -> list[int]:
     return list(due.order_by("next_at").values_list("pk", flat=True)[:100])
 
 
-def prune_deliveries(now: datetime) -> None:
-    AlertDelivery.objects.filter(created_at__lt=now - KEPT).delete()
+def prune_deliveries(now: datetime) -> int:
+    return delete_in_batches(AlertDelivery.objects.filter(created_at__lt=now - KEPT))
 
 
 def describe_alert(alert: Alert) -> dict[str, Any]:

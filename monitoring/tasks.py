@@ -4,7 +4,7 @@ from django.utils import timezone
 from django_q.tasks import async_task
 
 from jobs.services import wake_what_waits
-from monitoring import alerts, notices, services
+from monitoring import alerts, history, notices, services, use
 
 
 def canary(cluster: str) -> None:
@@ -23,5 +23,14 @@ def watch_alerts() -> None:
     alerts.evaluate_silence(now)
     for delivery_id in notices.list_due(now):
         async_task("monitoring.tasks.deliver_alert", delivery_id, save=False)
-    alerts.prune_alerts(now)
-    notices.prune_deliveries(now)
+    tidy()
+
+
+def tidy() -> dict[str, int]:
+    """Forget what is too old; how much of what that was."""
+    now = timezone.now()
+    return {
+        "readings": history.prune(now) + use.prune_use(now),
+        "alerts": alerts.prune_alerts(now),
+        "alert_deliveries": notices.prune_deliveries(now),
+    }

@@ -11,6 +11,7 @@ from django.db.models import F, FloatField, QuerySet, Sum, Value
 from django.db.models.functions import Coalesce, TruncDate
 from django.utils import timezone
 
+from mlserver.lib.batches import delete_in_batches
 from monitoring.energy import NOBODY, Used
 from monitoring.models import GpuUse
 from sessions.models import TrainingSession
@@ -81,8 +82,8 @@ def read_days(uuid: str, start: datetime) -> list[tuple[date, float]]:
     return [(row["day"], row["joules"] / JOULES_PER_KWH) for row in days]
 
 
-def prune_use(now: datetime) -> None:
-    GpuUse.objects.filter(hour__lt=now - KEPT).delete()
+def prune_use(now: datetime) -> int:
+    return delete_in_batches(GpuUse.objects.filter(hour__lt=now - KEPT))
 
 
 def _since(uuid: str, start: datetime) -> QuerySet[GpuUse]:

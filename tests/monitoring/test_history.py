@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from mlserver.lib import batches
 from monitoring import history
 from monitoring.history import advance, prune
 from monitoring.models import HistoryBucket, HostSample
@@ -125,7 +126,7 @@ def test_machines_do_not_mix() -> None:
 def test_what_is_too_old_for_its_rung_is_forgotten_in_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(history, "BATCH", 2)
+    monkeypatch.setattr(batches, "BATCH", 2)
     for minutes in (40, 30, 20, 16, 15.5, 10, 0):
         host_sample(timestamp=START - timedelta(minutes=minutes))
     for width, hours in ((10, 25), (10, 23), (60, 25), (900, 24 * 400)):
