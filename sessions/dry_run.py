@@ -31,7 +31,7 @@ from sessions.run_config import run_config
 LIMIT_SECONDS = 60
 WANTED_STEPS = 3  # the first one warms up: two are left to be measured
 LOOK_SECONDS = 0.2
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 20.0  # its end says how much memory it took at most
 LEFTOVER_SECONDS = 3600
 PREFIX = ".dry-run-"
 PARTS = ("data_seconds", "compute_seconds", "optimizer_seconds")

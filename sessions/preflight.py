@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -18,7 +19,7 @@ from jobs.services import count_free_seats, place_in_queue
 from ml.config import TrainingConfig
 from ml.estimate import Sizes, count_steps, estimate_disk, estimate_memory, network_sizes
 from mlserver.lib.children import run_ml
-from mlserver.lib.errors import AppError, FieldError, NotFound
+from mlserver.lib.errors import AppError, FieldError, Invalid, NotFound
 from models_registry.names import check_name
 from sessions.devices import Device, find_device
 from sessions.pace import estimate_time
@@ -68,7 +69,7 @@ def check_everything(config: dict[str, Any], name: str) -> tuple[TrainingConfig,
     parsed = version = None
     try:
         parsed = check_config(config)
-    except ConfigInvalid as error:
+    except Invalid as error:
         errors += error.errors
     try:
         if isinstance(config.get("dataset"), str):
@@ -78,7 +79,7 @@ def check_everything(config: dict[str, Any], name: str) -> tuple[TrainingConfig,
     try:
         if parsed is not None and version is not None:
             check_dataset(parsed, version)
-    except ConfigInvalid as error:
+    except Invalid as error:
         errors += error.errors
     try:
         if name:
@@ -98,9 +99,13 @@ def learns_in_steps(config: Mapping[str, Any]) -> bool:
 def look_at(config: Mapping[str, Any], version: DatasetVersion) -> dict[str, Any]:
     """What ml.train.look says of it. Raises ChildRefused or a kind of ChildFailed."""
     payload = {"config": run_config("", config, version), "samples": SAMPLES}
-    found: dict[str, Any] = run_ml(
-        "look", payload, timeout_seconds=LOOK_SECONDS, memory_bytes=LOOK_BYTES
-    )
+    with tempfile.TemporaryDirectory(prefix="look-") as scratch:
+        found: dict[str, Any] = run_ml(
+            "look",
+            {**payload, "scratch": scratch},
+            timeout_seconds=LOOK_SECONDS,
+            memory_bytes=LOOK_BYTES,
+        )
     return found
 
 

@@ -5,6 +5,7 @@ loads only what it needs.
 """
 
 import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,10 +143,15 @@ def take_model(payload: Payload) -> Any:
 
 def look(payload: Payload) -> Any:
     """A training that does not start: what the model will see, and how large it is."""
+    os.environ["TMPDIR"] = payload["scratch"]  # torch asks for one when transformers is there
     from ml.config import parse_config
     from ml.train.look import look
 
     return look(parse_config(payload["config"]), payload["samples"])
+
+
+def _scratch(payload: Payload) -> list[Path]:
+    return [Path(payload["scratch"])]
 
 
 def _places(payload: Payload) -> list[Path]:
@@ -181,6 +187,6 @@ VERBS: dict[str, Verb] = {
     "corpus": Verb(run=corpus, opens_strange_files=False),
     "list_builtins": Verb(run=list_builtins),
     "take_model": Verb(run=take_model, writes=_folder),
-    "look": Verb(run=look, reads=_places),
+    "look": Verb(run=look, reads=_places, writes=_scratch),
     "torch": Verb(run=describe_torch, opens_strange_files=False),
 }

@@ -41,8 +41,17 @@ def look(config: TrainingConfig, samples: int) -> dict[str, Any]:
         "validation_samples": len(task.validation_rows),
         "parameters": sum(each.numel() for each in parameters),
         "trainable_parameters": sum(each.numel() for each in parameters if each.requires_grad),
-        "activation_bytes_per_sample": measure_activations(task, task.train_rows[:MOST_MEASURED]),
+        "activation_bytes_per_sample": measure_activations(task, _largest(task)),
     }
+
+
+def _largest(task: Task) -> np.ndarray:
+    """The rows that take the most: of texts the longest, while images and tables are all alike."""
+    inputs: Any = getattr(task, "inputs", None)
+    if inputs is None:
+        return task.train_rows[:MOST_MEASURED]
+    lengths = [len(inputs[row]) for row in task.train_rows]
+    return task.train_rows[np.argsort(lengths)[-MOST_MEASURED:]]
 
 
 def measure_activations(task: Task, rows: np.ndarray) -> float:

@@ -12,12 +12,14 @@ from ml.train.recipes.network import NetworkTask
 from ml.train.task import Task
 
 MOST_COLUMNS = 40
+MOST_TOKENS = 12
+MOST_CHARACTERS = 200
 
 
 def show_samples(task: Task, rows: np.ndarray) -> dict[str, Any]:
     """{columns, types, rows, columns_total}: lists of cells, as a preview of a dataset has them."""
     if not isinstance(task, NetworkTask):
-        raise TypeError(f"{type(task).__name__} has nothing to show")
+        return _show_tokens(task, rows)
     if task.data.preprocess["kind"] == "image":
         return _show_images(task, rows)
     return _show_table(task, rows)
@@ -62,6 +64,35 @@ def _show_images(task: NetworkTask, rows: np.ndarray) -> dict[str, Any]:
         "rows": shown,
         "columns_total": 5,
     }
+
+
+def _show_tokens(task: Task, rows: np.ndarray) -> dict[str, Any]:
+    """The text as its tokens spell it, the first of them, and what is learned of it."""
+    from ml.train.recipes.classify import ClassifyTask  # transformers alone takes seconds
+    from ml.train.recipes.language import IGNORED, LanguageTask
+
+    if not isinstance(task, LanguageTask):
+        raise TypeError(f"{type(task).__name__} has nothing to show")
+    shown = []
+    for row in rows.tolist():
+        tokens = task.inputs[row]
+        if isinstance(task, ClassifyTask):
+            learned = f"{task.classes[task.targets[row]]} (class {task.targets[row]})"
+        else:
+            learned = _shorten(task.tokenizer.decode([t for t in task.labels[row] if t != IGNORED]))
+        pieces = task.tokenizer.convert_ids_to_tokens(tokens[:MOST_TOKENS])
+        spelled = _shorten(task.tokenizer.decode(tokens))
+        shown.append([spelled, len(tokens), " ".join(pieces), learned])
+    return {
+        "columns": ["text", "tokens", f"first {MOST_TOKENS}", "learned"],
+        "types": ["string", "integer", "string", "target"],
+        "rows": shown,
+        "columns_total": 4,
+    }
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 1] + "…"
 
 
 def _target_name(task: NetworkTask) -> str:

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
 from datasets.models import DatasetVersion
-from datasets.services import register_builtin
+from datasets.services import import_upload, register_builtin
 from jobs.holds import hold_queue
 from jobs.models import Job, State
 from sessions import devices, preflight
@@ -234,3 +235,29 @@ def test_a_dry_run_is_refused_while_every_seat_is_taken(
     answer = ask(owner, dataset="iris", dry_run=True)
     assert answer.status_code == 409
     assert answer.json()["code"] == "busy"
+
+
+@pytest.mark.slow
+def test_texts_are_shown_as_their_tokens(owner: User) -> None:
+    lines = [{"text": f"def f{n}(x): return x + {n}", "label": "ab"[n % 2]} for n in range(40)]
+    data = "\n".join(map(json.dumps, lines)).encode()
+    import_upload(owner=owner, name="code", upload=SimpleUploadedFile("code.jsonl", data))
+    tiny = {"hidden_size": 16, "heads": 2, "layers": 1, "vocabulary_size": 300}
+    answer = ask(owner, dataset="code", recipe="classify", from_scratch=True, **tiny)
+    assert answer.status_code == 200, answer.content
+    report = answer.json()
+    text, tokens, pieces, learned = report["samples"]["rows"][0]
+    assert "def f0(x)" in text
+    assert tokens >= len(pieces.split()) > 5
+    assert learned == "a (class 0)"
+    assert report["memory"]["parts"]["parameters"] > 1000
+
+
+def test_texts_without_a_look_say_what_would_tell_their_size(owner: User) -> None:
+    upload = SimpleUploadedFile("t.jsonl", b'{"text": "a b", "label": "x"}\n' * 4)
+    import_upload(owner=owner, name="texts", upload=upload)
+    config = {"dataset": "texts", "recipe": "causal", "from_scratch": True}
+    report = preflight.preflight(config, owner=owner, look=False)
+    assert report["memory"]["needed_bytes"] is None
+    assert "looked at" in report["memory"]["reason"]
+    assert report["steps"]["steps"] > 0
