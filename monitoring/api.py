@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.http import HttpResponse
@@ -18,13 +18,15 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from mlserver.api.json import JSONRenderer
-from mlserver.lib.errors import FieldError, Invalid
+from mlserver.lib.errors import FieldError, Invalid, NotFound
 from monitoring.effective import describe_config
 from monitoring.health import check_health, check_readiness
+from monitoring.models import GpuUse
 from monitoring.prometheus import CONTENT_TYPE, describe_metrics, render_metrics
 from monitoring.serializers import (
     ConfigSerializer,
     GpusSerializer,
+    GpuUsesSerializer,
     HealthSerializer,
     HistorySerializer,
     MetricsSerializer,
@@ -34,6 +36,7 @@ from monitoring.serializers import (
 )
 from monitoring.series import DEFAULT_METRICS, MOST_METRICS, RANGES, read_history
 from monitoring.services import describe_now, describe_processes, latest_processes
+from monitoring.use import read_days, read_use
 
 
 class OpenView(APIView):
@@ -95,6 +98,36 @@ class GpusView(APIView):
         return _fresh({"results": now["gpus"], "reason": now["gpu_reason"]})
 
 
+class GpuUseView(APIView):
+    @extend_schema(
+        summary="Who used a GPU, how long, and what it took",
+        parameters=[
+            OpenApiParameter("range", enum=list(RANGES), description="up to now (24h)"),
+        ],
+        responses=GpuUsesSerializer,
+    )
+    def get(self, request: Request, uuid: str) -> Response:
+        start = timezone.now() - _range(request.query_params, "24h")
+        uses = read_use(uuid, start)
+        if not uses and not GpuUse.objects.filter(uuid=uuid).exists():
+            raise NotFound(f"Nothing is known of a GPU {uuid[:80]}; /system/gpus lists them.")
+        return _fresh(
+            {
+                "start": start.replace(minute=0, second=0, microsecond=0),
+                "results": [
+                    {
+                        "session": use.session_id,
+                        "owner": use.owner,
+                        "held_seconds": round(use.seconds, 1),
+                        "energy_kwh": use.kwh,
+                    }
+                    for use in uses
+                ],
+                "days": [{"date": day, "energy_kwh": kwh} for day, kwh in read_days(uuid, start)],
+            }
+        )
+
+
 class ProcessesView(APIView):
     @extend_schema(
         summary="Who uses the machine: GPU processes, trainings, the server itself",
@@ -134,15 +167,20 @@ def query_history(query: Any) -> dict[str, Any]:
     start = _parse_time(query, "start")
     label = None if start else query.get("range", "5m")
     if start is None:
-        if label not in RANGES:
-            raise _refuse("range", f"must be one of {', '.join(RANGES)}", label)
-        start = end - RANGES[label]
+        start = end - _range(query, "5m")
     if start >= end:
         raise _refuse("start", "must be before end", query.get("start"))
     found = read_history(
         dict.fromkeys(names or DEFAULT_METRICS), start, end, host=query.get("host", "")
     )
     return {"range": label, "start": start, "end": end, **found}
+
+
+def _range(query: Any, default: str) -> timedelta:
+    label = query.get("range", default)
+    if label not in RANGES:
+        raise _refuse("range", f"must be one of {', '.join(RANGES)}", label)
+    return RANGES[label]
 
 
 def _parse_time(query: Any, field: str) -> datetime | None:

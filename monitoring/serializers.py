@@ -104,6 +104,24 @@ class ProcessSerializer(serializers.Serializer[Any]):
     reasons = serializers.DictField(child=serializers.CharField())
 
 
+class GpuUseSerializer(serializers.Serializer[Any]):
+    session = _null(serializers.CharField)
+    owner = _null(serializers.CharField)
+    held_seconds = serializers.FloatField()
+    energy_kwh = serializers.FloatField(allow_null=True, help_text="null: the GPU counts none")
+
+
+class GpuDaySerializer(serializers.Serializer[Any]):
+    date = serializers.DateField(help_text="UTC")
+    energy_kwh = serializers.FloatField()
+
+
+class GpuUsesSerializer(serializers.Serializer[Any]):
+    start = serializers.DateTimeField(help_text="it is kept by the hour")
+    results = GpuUseSerializer(many=True, help_text="session null: others, or idle")
+    days = GpuDaySerializer(many=True)
+
+
 class ProcessesSerializer(serializers.Serializer[Any]):
     timestamp = _null(serializers.DateTimeField)
     results = ProcessSerializer(many=True)

@@ -14,6 +14,7 @@ api_patterns: list[URLPattern | URLResolver] = [
     path_either("config", api.ConfigView.as_view(), name="config"),
     path_either("system/info", api.SystemInfoView.as_view(), name="system-info"),
     path_either("system/gpus", api.GpusView.as_view(), name="system-gpus"),
+    path_either("system/gpus/<str:uuid>/use", api.GpuUseView.as_view(), name="gpu-use"),
     path_either("system/processes", api.ProcessesView.as_view(), name="system-processes"),
     path_either("system/history", api.HistoryView.as_view(), name="system-history"),
     path_either(

@@ -12,7 +12,7 @@ from django.db.models.functions import Coalesce, TruncDate
 from django.utils import timezone
 
 from mlserver.lib.batches import delete_in_batches
-from monitoring.energy import NOBODY, Used
+from monitoring.energy import Used
 from monitoring.models import GpuUse
 from sessions.models import TrainingSession
 
@@ -24,12 +24,22 @@ OTHERS = "others, or idle"
 
 @dataclass(kw_only=True)
 class Use:
-    """`session` is None for all that no session of this server did."""
+    """`session_id` is None for all that no session of this server did; `session` is None, too,
+    for one that was deleted since."""
 
+    session_id: str | None
     session: TrainingSession | None
-    name: str
     seconds: float
     kwh: float | None
+
+    @property
+    def name(self) -> str:
+        return self.session.title if self.session else self.session_id or OTHERS
+
+    @property
+    def owner(self) -> str | None:
+        person = self.session.job.owner if self.session else None
+        return person.username if person else None
 
 
 class UseBook:
@@ -71,8 +81,16 @@ def read_use(uuid: str, start: datetime) -> list[Use]:
     known = TrainingSession.objects.select_related("job__owner").in_bulk(
         [row["session"] for row in rows]
     )
-    found = [_use(row["session"], row["seconds"], row["joules"], known) for row in rows]
-    return sorted(found, key=lambda use: (use.name == OTHERS, -(use.kwh or 0), -use.seconds))
+    found = [
+        Use(
+            session_id=row["session"] or None,
+            session=known.get(row["session"]),
+            seconds=row["seconds"],
+            kwh=None if row["joules"] is None else row["joules"] / JOULES_PER_KWH,
+        )
+        for row in rows
+    ]
+    return sorted(found, key=lambda use: (not use.session_id, -(use.kwh or 0), -use.seconds))
 
 
 def read_days(uuid: str, start: datetime) -> list[tuple[date, float]]:
@@ -89,16 +107,3 @@ def prune_use(now: datetime) -> int:
 def _since(uuid: str, start: datetime) -> QuerySet[GpuUse]:
     hour = start.replace(minute=0, second=0, microsecond=0)
     return GpuUse.objects.filter(uuid=uuid, hour__gte=hour).order_by()
-
-
-def _use(
-    session: str, seconds: float, joules: float | None, known: dict[str, TrainingSession]
-) -> Use:
-    found = known.get(session)
-    name = found.title if found else session  # a session that was deleted keeps its id here
-    return Use(
-        session=found,
-        name=OTHERS if session == NOBODY else name,
-        seconds=seconds,
-        kwh=None if joules is None else joules / JOULES_PER_KWH,
-    )

@@ -151,6 +151,7 @@ def gpu_page(request: HttpRequest, uuid: str) -> HttpResponse:
     # Shown as a whole GPU is, also where it is a part of one.
     own = [{**gpu, "parent_uuid": ""}, *parts]
     chosen = _range(request)
+    whole = gpu["parent_uuid"] or uuid
     since = timezone.now() - RANGES[chosen if chosen in USE_RANGES else "24h"]
     panels = make_detail_panels(gpu)
     context = {
@@ -162,8 +163,8 @@ def gpu_page(request: HttpRequest, uuid: str) -> HttpResponse:
             [one for one in table["results"] if one["gpu_uuid"] in {g["uuid"] for g in own}], own
         ),
         "process_reasons": table["reasons"],
-        "uses": read_use(gpu["parent_uuid"] or uuid, since),
-        "days": read_days(gpu["parent_uuid"] or uuid, since),
+        "uses": read_use(whole, since),
+        "days": read_days(whole, since),
         "use_range": USE_RANGES[chosen if chosen in USE_RANGES else "24h"],
         "no_energy": gpu["reasons"].get("energy_joules", ""),
         "events": list(HardwareEvent.objects.filter(uuid=uuid)[:SHOWN_EVENTS]),
@@ -173,7 +174,7 @@ def gpu_page(request: HttpRequest, uuid: str) -> HttpResponse:
         "panels": panels,
         "data": panel_data(panels, chosen),
         "history": _history_query(panels, chosen),
-        "command": curl(request, "/api/v1/system/gpus"),
+        "command": curl(request, f"/api/v1/system/gpus/{whole}/use"),
     }
     return render(request, "monitoring/gpu.html", context)
 

@@ -16,6 +16,7 @@ from tests.ml.hardware.nvml_double import GIB, one_card
 from tests.monitoring.rows import gpu_sample, host_sample
 from tests.monitoring.test_processes import Reader, reading
 from tests.monitoring.test_sampler import make_sampler
+from tests.properties.examples import client
 
 pytestmark = pytest.mark.django_db
 
@@ -136,3 +137,20 @@ def test_the_page_of_a_gpu_tells_who_used_it(owner: User) -> None:
     html = browser.get(f"/system/gpus/{GPU}/").content.decode()
     assert "last 24 hours" in html
     assert "1.00 kWh" in html
+
+
+def test_the_api_tells_the_same(owner: User) -> None:
+    session = factories.session(owner=owner)
+    use(1, session.pk, seconds=90, kwh=0.5)
+    use(1, "", kwh=None)
+    api = client(owner)
+    told = api.get(f"/api/v1/system/gpus/{GPU}/use?range=7d").json()
+    assert told["results"] == [
+        {"session": session.pk, "owner": "owner", "held_seconds": 90.0, "energy_kwh": 0.5},
+        {"session": None, "owner": None, "held_seconds": 60.0, "energy_kwh": None},
+    ]
+    assert [day["energy_kwh"] for day in told["days"]] == [0.5]
+    assert api.get(f"/api/v1/system/gpus/{GPU}/use?range=2d").status_code == 422
+    assert api.get("/api/v1/system/gpus/GPU-none/use").status_code == 404
+    GpuUse.objects.update(hour=timezone.now() - timedelta(days=3))
+    assert api.get(f"/api/v1/system/gpus/{GPU}/use").json()["results"] == []
