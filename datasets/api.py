@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from datasets import removal, services
+from datasets import removal, services, sources
 from datasets.models import Dataset, DatasetVersion
 from datasets.serializers import (
     ChangeSerializer,
@@ -96,7 +96,8 @@ class DatasetViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
         ],
     )
     def create(self, request: Request) -> Response:
-        """Upload a file, or register one that lies in the datasets directory.
+        """Upload a file, or name one that came in pieces, lies in the datasets directory, at an
+        address or on the Hugging Face Hub.
 
         The file is read at once. Under an existing name of yours it becomes the next
         version; 200 instead of 201 says that this very file is there already.
@@ -105,7 +106,7 @@ class DatasetViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
         if _is_json(request):
             asked = RegisterSerializer(data=request.data)
             asked.is_valid(raise_exception=True)
-            version, is_new = services.register_path(owner=_user(request), **asked.validated_data)
+            version, is_new = sources.register(owner=_user(request), **asked.validated_data)
         else:
             asked_upload = UploadSerializer(data=_plain(request))
             asked_upload.is_valid(raise_exception=True)

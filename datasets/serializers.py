@@ -5,6 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from datasets.models import Dataset, DatasetVersion
+from datasets.sources import SOURCES
 
 MEGABYTE = 1_000_000
 
@@ -145,9 +146,36 @@ class UploadSerializer(_NewDataset):
 
 
 class RegisterSerializer(_NewDataset):
-    """A file that already lies in the datasets directory of the server; it is copied."""
+    """A file that does not come with this request: exactly one of path, upload, url and hub."""
 
-    path = serializers.CharField(max_length=1000, help_text="relative to the datasets directory")
+    path = serializers.CharField(
+        required=False,
+        max_length=1000,
+        help_text="a file in the datasets directory of the server; it is copied",
+    )
+    upload = serializers.CharField(
+        required=False, max_length=100, help_text="an upload in pieces that is complete"
+    )
+    url = serializers.CharField(
+        required=False, max_length=2000, help_text="http or https, of a public address"
+    )
+    hub = serializers.CharField(
+        required=False, max_length=200, help_text="a dataset of the Hugging Face Hub: owner/name"
+    )
+    file = serializers.CharField(
+        required=False,
+        max_length=500,
+        help_text="with hub: one file of it, such as data/train.csv; by default the train split",
+    )
+
+    def validate(self, values: dict[str, Any]) -> dict[str, Any]:
+        named = [source for source in SOURCES if source in values]
+        if len(named) != 1:
+            message = f"name exactly one of {', '.join(SOURCES)}"
+            raise serializers.ValidationError({"path": message})
+        if "file" in values and named != ["hub"]:
+            raise serializers.ValidationError({"file": "goes with hub only"})
+        return {**values, "source": named[0]}
 
 
 class ChangeSerializer(serializers.Serializer[Any]):
@@ -263,18 +291,9 @@ class PreviewSerializer(serializers.Serializer[Any]):
     page_size = serializers.IntegerField()
 
 
-LATER = {
-    "url": "taking a dataset from a URL is not possible yet; upload the file",
-    "hub": "taking a dataset from a hub is not possible yet; upload the file",
-}
-
-
 def _refuse_unknown(data: Any, known: set[str]) -> None:
     unknown = [name for name in data if name not in known]
     if unknown:
         raise serializers.ValidationError(
-            {
-                name: LATER.get(name, f"unknown field; known are {', '.join(sorted(known))}")
-                for name in unknown
-            }
+            {name: f"unknown field; known are {', '.join(sorted(known))}" for name in unknown}
         )

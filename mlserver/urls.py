@@ -10,10 +10,11 @@ import jobs.urls
 import models_registry.urls
 import monitoring.urls
 import sessions.urls
-from mlserver.api import root
+from mlserver.api import root, uploads
 
 APPS = [
     root,
+    uploads,
     accounts.urls,
     jobs.urls,
     datasets.urls,

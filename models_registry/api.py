@@ -24,6 +24,7 @@ from models_registry.serializers import (
     HeadersSerializer,
     LineageSerializer,
     ModelChangeSerializer,
+    ModelPiecesSerializer,
     ModelRestoreSerializer,
     ModelSerializer,
     ModelUploadSerializer,
@@ -72,21 +73,24 @@ class ModelViewSet(
 
     @extend_schema(
         summary="Bring a model",
-        request={"multipart/form-data": ModelUploadSerializer},
+        request={
+            "multipart/form-data": ModelUploadSerializer,
+            "application/json": ModelPiecesSerializer,
+        },
         responses={201: VersionSerializer, 200: VersionSerializer},
     )
     def create(self, request: Request) -> Response:
         """It is looked through in a locked process before it is kept, and never run. 200 instead
         of 201 says that these very files are a version already."""
-        asked = ModelUploadSerializer(data=request.data)
+        is_form = request.content_type.startswith("multipart/")
+        asked = (ModelUploadSerializer if is_form else ModelPiecesSerializer)(data=request.data)
         asked.is_valid(raise_exception=True)
         values = asked.validated_data
-        version, is_new = uploads.add_model(
-            owner=_user(request),
-            name=values["name"],
-            description=values["description"],
-            files=uploads.uploaded_files(values["file"]),
-        )
+        if is_form:
+            values["files"] = uploads.uploaded_files(values.pop("file"))
+            version, is_new = uploads.add_model(owner=_user(request), **values)
+        else:
+            version, is_new = uploads.add_pieces(owner=_user(request), **values)
         code = status.HTTP_201_CREATED if is_new else status.HTTP_200_OK
         return Response(VersionSerializer(version).data, status=code)
 

@@ -116,20 +116,29 @@ class ChangeSerializer(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
-class ModelUploadSerializer(ChangeSerializer):
-    """A ZIP or TAR of a Hugging Face folder with safetensors, an ONNX file with its data files, a
-    safetensors file, or a model folder of this server."""
-
+class _NewModel(ChangeSerializer):
     name = serializers.CharField(
         max_length=200, help_text="an existing name gets a new version; org/name becomes org--name"
     )
+    description = serializers.CharField(
+        required=False, allow_blank=True, max_length=LONGEST_TEXT, default=""
+    )
+
+
+class ModelPiecesSerializer(_NewModel):
+    """A file that came in pieces."""
+
+    upload = serializers.CharField(max_length=100, help_text="an upload that is complete")
+
+
+class ModelUploadSerializer(_NewModel):
+    """A ZIP or TAR of a Hugging Face folder with safetensors, an ONNX file with its data files, a
+    safetensors file, or a model folder of this server."""
+
     file = serializers.ListField(
         child=serializers.FileField(allow_empty_file=True),
         allow_empty=False,
         help_text="one archive or file, or every file of a folder",
-    )
-    description = serializers.CharField(
-        required=False, allow_blank=True, max_length=LONGEST_TEXT, default=""
     )
 
 

@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from django.core.files.base import File
 
 from mlserver.api.permissions import ADMIN, has_role
+from mlserver.lib import partial
 from mlserver.lib.children import run_ml
 from mlserver.lib.errors import FieldError, Invalid, TooLarge
 from mlserver.lib.files import ReceivedFile, incoming_folder, receive, require_space
@@ -92,6 +93,17 @@ def add_model(
     if description:
         set_description(version.model, description, owner)
     return version, True
+
+
+def add_pieces(
+    *, owner: User, name: str, upload: str, description: str = ""
+) -> tuple[ModelVersion, bool]:
+    """A file that came in pieces, like add_model; removed there once it is a version."""
+    found = partial.require_complete(partial.find(upload, owner.pk))
+    file = BroughtFile(name=found.filename, size_bytes=found.size_bytes, chunks=found.chunks())
+    version, is_new = add_model(owner=owner, name=name, files=[file], description=description)
+    partial.remove(found)
+    return version, is_new
 
 
 def _receive(files: Sequence[BroughtFile], folder: Path) -> list[ReceivedFile]:

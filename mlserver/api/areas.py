@@ -34,6 +34,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "results": ("jobs",),
     "stream": ("sessions", "system"),
     "train": ("styles",),
+    "uploads": (),  # what becomes of a file needs the area of that
     "v1": ("inference",),
     "v2": ("inference",),
 }

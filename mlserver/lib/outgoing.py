@@ -1,9 +1,9 @@
-"""The one way out: every request to an address that a person typed goes through `send`.
+"""The one way out: every request to an address that a person typed goes through here.
 
 http and https only; the name is resolved once and every address it has must be public,
 unless ALLOWED_PRIVATE_HOSTS lists it; the connection goes to that very address, so that a
-second answer of the name server changes nothing. No redirects, no proxies, bounded in time
-and size.
+second answer of the name server changes nothing. No proxies, bounded in time and size; redirects
+only where the caller asks for them, each checked like the first address.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from django.conf import settings
 
@@ -26,6 +27,8 @@ from mlserver.lib.errors import AppError, FieldError, Invalid
 CONNECT_SECONDS = 5.0
 TOTAL_SECONDS = 10.0
 MOST_BYTES = 64 * 1024
+CHUNK_BYTES = 2**20
+REDIRECTS = (301, 302, 303, 307, 308)
 PORTS = {"http": 80, "https": 443}
 FORBIDDEN = re.compile(r"[\x00-\x20\x7f\\]")
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -37,6 +40,15 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 class Reply:
     status: int
     body: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """A file that is on its way; `size_bytes` is what was announced, if it was."""
+
+    url: str
+    size_bytes: int | None
+    chunks: Iterator[bytes]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,21 +92,88 @@ def send(
 ) -> Reply:
     """One request, one answer of any status. Raises AddressRefused or OutgoingFailed."""
     target = find_target(url)
-    connection = _Pinned(target, min(CONNECT_SECONDS, total_seconds))
-    try:
-        with _deadline(connection, total_seconds):
-            connection.request(
-                method, target.path, body, {"Host": target.host_header, **(headers or {})}
-            )
-            answer = connection.getresponse()
-            content = answer.read(most_bytes + 1)
-    except (OSError, http.client.HTTPException, ssl.CertificateError) as error:
-        raise OutgoingFailed(f"{target.host} did not answer: {_words(error)}.") from error
-    finally:
-        connection.close()
+    with _failures_told(target), _connected(target, total_seconds) as connection:
+        answer = _ask(connection, method, target, body, headers or {})
+        content = answer.read(most_bytes + 1)
     if len(content) > most_bytes:
         raise OutgoingFailed(f"{target.host} answered with more than {most_bytes} bytes.")
     return Reply(status=answer.status, body=content)
+
+
+@contextlib.contextmanager
+def download(url: str, *, total_seconds: float, most_hops: int = 0) -> Iterator[Download]:
+    """GET a file as a stream. `most_hops` redirects are followed, each checked like the first.
+
+    Raises AddressRefused, or OutgoingFailed also while the chunks are read.
+    """
+    ends_at = time.monotonic() + total_seconds
+    for left in range(most_hops, -1, -1):
+        target = find_target(url)
+        with _connected(target, max(0.1, ends_at - time.monotonic())) as connection:
+            with _failures_told(target):
+                answer = _ask(connection, "GET", target, b"", {})
+            location = answer.headers.get("Location", "")
+            if answer.status in REDIRECTS and location and left:
+                url = urljoin(url, location)
+                continue
+            if answer.status != http.HTTPStatus.OK:
+                raise OutgoingFailed(f"{target.host} {_why_no_file(answer.status, location)}.")
+            yield Download(
+                url=url, size_bytes=answer.length, chunks=_chunks(answer, connection, target)
+            )
+            return
+
+
+def _why_no_file(status: int, location: str) -> str:
+    if status in REDIRECTS and location:
+        return f"sends on to {location[:200]}; give that address"
+    return f"answered with status {status} instead of the file"
+
+
+def _chunks(
+    answer: http.client.HTTPResponse, connection: _Pinned, target: Target
+) -> Iterator[bytes]:
+    announced, received = answer.length, 0
+    while True:
+        with _failures_told(target):
+            chunk = answer.read(CHUNK_BYTES)
+        if not chunk:
+            break
+        received += len(chunk)
+        yield chunk
+    # http.client takes an early end for an end.
+    if connection.is_late:
+        raise OutgoingFailed(f"{target.host} did not send the whole file in time.")
+    if announced is not None and received < announced:
+        raise OutgoingFailed(
+            f"{target.host} broke off after {received:,} of {announced:,} bytes; try again."
+        )
+
+
+@contextlib.contextmanager
+def _connected(target: Target, seconds: float) -> Iterator[_Pinned]:
+    """A connection for one request, ended after the time at the latest."""
+    connection = _Pinned(target, min(CONNECT_SECONDS, seconds))
+    try:
+        with _deadline(connection, seconds):
+            yield connection
+    finally:
+        connection.close()
+
+
+def _ask(
+    connection: _Pinned, method: str, target: Target, body: bytes, headers: Mapping[str, str]
+) -> http.client.HTTPResponse:
+    connection.request(method, target.path, body, {"Host": target.host_header, **headers})
+    return connection.getresponse()
+
+
+@contextlib.contextmanager
+def _failures_told(target: Target) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, http.client.HTTPException, ssl.CertificateError) as error:
+        raise OutgoingFailed(f"{target.host} did not answer: {_words(error)}.") from error
 
 
 def find_target(url: str) -> Target:
@@ -174,29 +253,33 @@ class _Pinned(http.client.HTTPConnection):
     def __init__(self, target: Target, timeout: float) -> None:
         super().__init__(target.host, target.port, timeout=timeout)
         self._target = target
+        # http.client forgets its socket where the server says that it will close.
+        self.kept: socket.socket | None = None
+        self.is_late = False
 
     def connect(self) -> None:
         family = socket.AF_INET6 if ":" in self._target.address else socket.AF_INET
         # Kept before anything is awaited, so that the deadline can end that, too.
-        self.sock = socket.socket(family, socket.SOCK_STREAM)
+        self.sock = self.kept = socket.socket(family, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect((self._target.address, self._target.port))
         if self._target.scheme == "https":
             secure = ssl.create_default_context().wrap_socket(
                 self.sock, server_hostname=self._target.host, do_handshake_on_connect=False
             )
-            self.sock = secure
+            self.sock = self.kept = secure
             secure.do_handshake()
 
 
 @contextlib.contextmanager
-def _deadline(connection: http.client.HTTPConnection, seconds: float) -> Iterator[None]:
+def _deadline(connection: _Pinned, seconds: float) -> Iterator[None]:
     """Time-outs of a socket count each read alone: a byte a second would hold us for ever."""
 
     def end() -> None:
+        connection.is_late = True
         with contextlib.suppress(OSError):
-            if connection.sock is not None:
-                connection.sock.shutdown(socket.SHUT_RDWR)
+            if connection.kept is not None:
+                connection.kept.shutdown(socket.SHUT_RDWR)
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True
