@@ -7,7 +7,7 @@ from django.conf import settings
 
 from jobs.leases import Lease, LeaseLost
 
-LOOK_SECONDS = 0.1
+LOOK_SECONDS = 0.25
 
 
 def look_until_done(lease: Lease, look: Callable[[Lease], bool]) -> bool:

@@ -13,8 +13,9 @@ from pathlib import Path
 from django.conf import settings
 
 from jobs import services as jobs
-from jobs.leases import Lease, LeaseLost
+from jobs.leases import Lease
 from jobs.models import Job, State, Wanted
+from jobs.slices import look_until_done
 from ml import failpoints
 from ml.exits import EXIT_CODES
 from ml.rundir import RunDir
@@ -27,7 +28,6 @@ from sessions.processes import LAUNCHER_LOG, ask_to_end, end_trees, start_launch
 from sessions.run_config import run_config
 from sessions.services import TOO_LITTLE_SPACE, has_space
 
-TAIL_SECONDS = 0.25
 CANCEL_PATIENCE_SECONDS = 1.5
 ABANDON_SECONDS = 4.0  # a launcher gives its trainer three
 
@@ -41,18 +41,13 @@ def supervise_slice(lease: Lease) -> bool:
         pk=lease.job_id
     )
     run = RunDir(session.run_path)
-    ends_at = time.monotonic() + settings.SLICE_SECONDS
     _reap_launchers(lease)
-    try:
-        while True:
-            ended = _advance(session, run, lease)
-            if ended or time.monotonic() >= ends_at:
-                return not ended
-            time.sleep(TAIL_SECONDS)
-            lease.renew()
-            session.job.refresh_from_db(fields=["wanted", "yielding"])
-    except LeaseLost:
-        return False  # whoever has it now sends the next message
+
+    def look(lease: Lease) -> bool:
+        session.job.refresh_from_db(fields=["wanted", "yielding"])
+        return _advance(session, run, lease)
+
+    return look_until_done(lease, look)
 
 
 def abandon(job: Job) -> None:
