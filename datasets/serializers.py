@@ -259,6 +259,14 @@ class LabelSerializer(serializers.Serializer[Any]):
     share = serializers.FloatField(help_text="0 to 1")
 
 
+class CheckSerializer(serializers.Serializer[Any]):
+    """One thing that is doubtful, with what to do about it."""
+
+    check = serializers.CharField(help_text="duplicates, contradictions, overlap, balance or long")
+    count = serializers.IntegerField(help_text="rows, or classes for balance")
+    message = serializers.CharField()
+
+
 class StatisticsSerializer(serializers.Serializer[Any]):
     """Null where they are not made yet."""
 
@@ -275,6 +283,7 @@ class StatisticsSerializer(serializers.Serializer[Any]):
     columns = ColumnStatisticsSerializer(many=True, default=None, help_text="at most 500")
     columns_total = serializers.IntegerField(default=None)
     labels = LabelSerializer(many=True, default=None, help_text="null for a quantity")
+    checks = CheckSerializer(many=True, default=None, help_text="empty: nothing is doubtful")
 
 
 class PreviewSerializer(serializers.Serializer[Any]):

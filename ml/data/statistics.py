@@ -4,12 +4,13 @@ Runs in a child in the background, because it looks at every value.
 """
 
 from collections import Counter
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
 
-from ml.data.content import Array, Column, Content, Pictures, Texts
+from ml.data.checks import check_content
+from ml.data.content import Array, Column, Content, Pictures, Rows, Texts
+from ml.data.rows import count_repeated, hash_pictures, hash_rows
 from ml.data.schema import image_column
 from ml.data.target import classes_of
 
@@ -17,19 +18,25 @@ MAX_COLUMNS = 500
 BINS = 20
 TOP = 20
 SHOWN_CHARACTERS = 80
-_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd and irregular: mixes the columns of a row
 
 Facts = dict[str, Any]
 
 
 def describe_content(content: Content, target: str | None) -> Facts:
-    """`rows`, `duplicates`, `columns` with their histograms, `labels` of a categorical target."""
+    """`rows`, `duplicates`, `columns` with their histograms, `labels` of a categorical target,
+    `checks`: what is doubtful."""
     if isinstance(content, Pictures):
-        return _describe_pictures(content)
+        facts = _describe_pictures(content)
+    else:
+        facts = _describe_rows(content, target)
+    return {**facts, "checks": check_content(content, target)}
+
+
+def _describe_rows(content: Rows, target: str | None) -> Facts:
     label = next((each for each in content.columns if each.name == target), None)
     return {
         "rows": len(content),
-        "duplicates": count_duplicates([_hashes(each) for each in content.columns]),
+        "duplicates": count_repeated(hash_rows(content.columns)),
         "columns": [describe_column(each) for each in content.columns[:MAX_COLUMNS]],
         "columns_total": len(content.columns),
         "labels": None if label is None or isinstance(content, Texts) else label_balance(label),
@@ -43,7 +50,7 @@ def _describe_pictures(pictures: Pictures) -> Facts:
     image = _describe_numbers(brightness) | {"name": name, "type": "image", "nulls": 0}
     return {
         "rows": len(pictures),
-        "duplicates": len(pictures) - len({sha256(row.tobytes()).digest() for row in flat}),
+        "duplicates": count_repeated(hash_pictures(pictures.pixels)),
         "columns": [image, describe_column(pictures.labels)],
         "columns_total": 2,
         "labels": label_balance(pictures.labels),
@@ -141,28 +148,6 @@ def label_balance(column: Column) -> list[Facts] | None:
 
 def _label(label: Any) -> str:
     return _short(str(int(label)) if isinstance(label, float) else str(label))
-
-
-def count_duplicates(columns: list[Array]) -> int:
-    """Rows that are equal to one before them, told by 64-bit hashes of their values."""
-    mixed = np.zeros(len(columns[0]), np.uint64)
-    with np.errstate(over="ignore"):
-        for values in columns:
-            mixed = (mixed ^ values) * _MIX
-            mixed ^= mixed >> np.uint64(29)
-    return len(mixed) - len(np.unique(mixed))
-
-
-def _hashes(column: Column) -> Array:
-    if column.values.dtype.kind == "O":
-        # Equal texts have equal hashes within one process, which is all that is asked.
-        hashes = np.fromiter((hash(value) for value in column.values), np.int64, len(column.values))
-        return hashes.view(np.uint64)
-    if column.values.dtype.kind != "f":
-        return column.values.astype(np.int64).view(np.uint64)
-    numbers = column.values + 0.0  # -0.0 becomes 0.0
-    numbers[np.isnan(numbers)] = np.nan  # one NaN for all
-    return numbers.view(np.uint64)
 
 
 def _short(text: str) -> str:
