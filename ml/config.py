@@ -357,7 +357,7 @@ class FeaturesConfig(TrainingConfig):
     )
     input: str = setting(
         Choice(choices=("auto", "table", "text", "code")),
-        "what a sample is; code: read by its Python syntax tree; auto: code or text where the "
+        "what a sample is; code: Python, by words and syntax tree; auto: code or text where the "
         "dataset has a column of that name, else a table",
         "auto",
     )

@@ -11,7 +11,7 @@ from ml.train.metrics import MOST_CLASSES_SHOWN
 KINDS = {
     "table": "rows of a table",
     "text": "texts, by their words, pairs of words and runs of characters",
-    "code": "Python code, by its syntax tree: what is called with what, how texts are put together",
+    "code": "Python code, by its words and its syntax tree: what is called with what",
 }
 LIMITS = {
     "table": "It knows nothing of columns that were not there, and extrapolates badly.",
@@ -19,7 +19,7 @@ LIMITS = {
     "code": (
         "It recognises patterns like those it was trained on, function by function. It follows no "
         "data from one function to another and proves nothing: a clean answer is no audit. Code "
-        "that does not parse is judged by its names alone."
+        "that does not parse is judged by its words alone."
     ),
 }
 

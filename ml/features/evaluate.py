@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ml.features.learn import Fitted
-from ml.features.model import encode
+from ml.features.model import encode, open_graph
 from ml.train import metrics
 
 PART = 1_000
@@ -33,9 +33,7 @@ class Figures:
 
 def answer(fitted: Fitted, columns: dict[str, np.ndarray]) -> np.ndarray:
     """Probabilities (rows, classes), or numbers (rows,), from the graph as it is exported."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(fitted.onnx, providers=["CPUExecutionProvider"])
+    session = open_graph(fitted.onnx)
     count = len(next(iter(columns.values())))
     parts = []
     for start in range(0, count, PART):

@@ -33,14 +33,18 @@ PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 
 def load(folder: str | Path) -> tuple[Any, dict[str, Any]]:
     """The ONNX session, ready to answer, and the preprocessing."""
-    import onnxruntime
-
     folder = Path(folder)
     preprocess: dict[str, Any] = json.loads((folder / "preprocess.json").read_text("utf-8"))
-    session = onnxruntime.InferenceSession(
-        str(folder / "model.onnx"), providers=["CPUExecutionProvider"]
-    )
-    return session, preprocess
+    return open_graph((folder / "model.onnx").read_bytes()), preprocess
+
+
+def open_graph(graph: bytes) -> Any:
+    """The ONNX session of a serialised graph, on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # small work gains nothing by threads, which wait by spinning
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def predict(folder: str | Path, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -125,10 +129,8 @@ def features_of(kind: str, text: str) -> set[str]:
 
 def text_features(text: str) -> set[str]:
     """Words, pairs of words, and runs of three to five characters inside words."""
-    words = [word.lower() for word in WORD.findall(text)]
-    found = {f"word:{word}" for word in words}
-    found |= {f"words:{one} {two}" for one, two in itertools.pairwise(words)}
-    for word in words:
+    found = word_features(text)
+    for word in {word.lower() for word in WORD.findall(text)}:
         framed = f" {word} "
         for size in (3, 4, 5):
             places = range(len(framed) - size + 1)
@@ -136,16 +138,22 @@ def text_features(text: str) -> set[str]:
     return found
 
 
+def word_features(text: str) -> set[str]:
+    """Words, numbers and signs, and pairs of them."""
+    words = [word.lower() for word in WORD.findall(text)]
+    pairs = {f"words:{one} {two}" for one, two in itertools.pairwise(words)}
+    return {f"word:{word}" for word in words} | pairs
+
+
 def code_features(source: str) -> set[str]:
-    """Features of the syntax tree of Python code; its words, where it does not parse."""
+    """Words of Python code and features of its syntax tree; words alone where it does not parse."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(textwrap.dedent(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        words = (word.lower() for word in WORD.findall(source) if word.isidentifier())
-        return {"broken", *(f"name:{word}" for word in words)}
-    return set(Reader(tree).features())
+        return word_features(source)
+    return word_features(source) | set(Reader(tree).features())
 
 
 class Reader:
