@@ -86,6 +86,7 @@ def session_page(request: HttpRequest, session_id: str) -> HttpResponse:
     epochs = list(session.epoch_metrics.order_by("epoch"))
     lines = list(LogLine.objects.filter(job_id=session.pk).order_by("-id")[:LOG_LINES])[::-1]
     metrics = _metrics(session, epochs)
+    diagnosis = describe_diagnosis(session)
     context = {
         "session": session,
         "job": session.job,
@@ -97,10 +98,13 @@ def session_page(request: HttpRequest, session_id: str) -> HttpResponse:
         "confusion": _confusion(session),
         "lines": lines,
         "differences": _differences(session),
-        "diagnosis": describe_diagnosis(session),
+        "diagnosis": diagnosis,
         "checkpoints": list_checkpoints(session),
         "artifacts": list(session.artifacts.all()),
-        "data": _page_data(session, epochs, lines),
+        "data": {
+            **_page_data(session, epochs, lines),
+            "not_finite": diagnosis["not_finite"],
+        },
         "command": curl(request, f"/api/v1/sessions/{session.pk}/events", options="-N"),
     }
     return render(request, "sessions/detail.html", context)

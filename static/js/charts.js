@@ -51,11 +51,43 @@ export function align(series) {
 export class Chart {
   /** series: [{label, token, dash?, points?}]; one chart per element with class "chart".
    *  time: x is Unix seconds, nulls stay gaps, and the axis is `span` seconds long;
-   *  limits: [{value, label}], dashed lines. */
-  constructor(element, { xLabel, series, range, time = false, span = 0, height = HEIGHT, limits = [] }) {
-    Object.assign(this, { element, xLabel, series, range, time, span, height, limits, data: null, spread: null });
+   *  limits: [{value, label}], dashed lines; marks: [{x, label}], a line across at an event. */
+  constructor(element, { xLabel, series, range, time = false, span = 0, height = HEIGHT, limits = [], marks = [] }) {
+    Object.assign(this, { element, xLabel, series, range, time, span, height, limits, marks, data: null, spread: null });
     new ResizeObserver(() => this.plot?.setSize({ width: element.clientWidth, height })).observe(element);
     document.addEventListener("live:theme", () => this.rebuild());
+  }
+
+  /** Call this.moved(x) where the reader points, by mouse or arrow keys; null: no longer. */
+  listen() {
+    const { element } = this;
+    element.tabIndex = 0;
+    element.setAttribute("role", "group");
+    element.setAttribute("aria-roledescription", "chart; arrow keys move the cursor");
+    element.addEventListener("mousemove", () => this.moved(this.cursorAt()));
+    element.addEventListener("mouseleave", () => this.moved(null));
+    element.addEventListener("blur", () => this.moved(null));
+    element.addEventListener("keydown", event => {
+      const last = (this.data?.[0].length ?? 0) - 1;
+      const at = this.plot?.cursor.idx ?? last;
+      const stride = event.shiftKey ? 10 : 1;
+      const next = { ArrowLeft: at - stride, ArrowRight: at + stride, Home: 0, End: last }[event.key];
+      if (next === undefined || last < 0) return;
+      event.preventDefault();
+      this.pointAt(this.data[0][Math.min(last, Math.max(0, next))]);
+      this.moved(this.cursorAt());
+    });
+  }
+
+  cursorAt() {
+    const at = this.plot?.cursor.idx;
+    return at === null || at === undefined ? null : this.data[0][at];
+  }
+
+  /** Put the cursor at x; null takes it away. */
+  pointAt(x) {
+    const place = x === null ? { left: -10, top: -10 } : { left: this.plot?.valToPos(x, "x"), top: 0 };
+    this.plot?.setCursor(place, true, false);  // followers are told by who moved, not by uPlot
   }
 
   /** spread: for each series {low, high}, drawn as a band behind it. */
@@ -140,6 +172,66 @@ export class Chart {
       ctx.lineTo(bbox.left + bbox.width, y);
       ctx.stroke();
     }
+    ctx.setLineDash([]);
+    ctx.strokeStyle = ctx.fillStyle = colour("--crit");
+    ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+    for (const { x, label } of this.marks) {
+      const left = valToPos(x, "x", true);
+      ctx.beginPath();
+      ctx.moveTo(left, bbox.top);
+      ctx.lineTo(left, bbox.top + bbox.height);
+      ctx.stroke();
+      const isRight = left > bbox.left + bbox.width / 2;
+      ctx.textAlign = isRight ? "right" : "left";
+      ctx.fillText(label, left + (isRight ? -5 : 5) * devicePixelRatio, bbox.top + 12 * devicePixelRatio);
+    }
     ctx.restore();
+  }
+}
+
+/** Index of the value nearest to `wanted` in an ascending list; -1 where it is empty. */
+export function nearest(values, wanted) {
+  let low = 0, high = values.length - 1;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (values[middle] < wanted) low = middle + 1; else high = middle;
+  }
+  return low && wanted - values[low - 1] < values[low] - wanted ? low - 1 : high < 0 ? -1 : low;
+}
+
+/** One cursor in time for several charts and a log: where the reader points in one of them, the
+ *  others show the same moment. Times are Unix seconds. */
+export class Cursor {
+  constructor() { this.followers = []; }
+
+  /** follow(time or null) shows a moment; answers the function that tells where it points. */
+  add(follow) {
+    this.followers.push(follow);
+    return time => this.followers.filter(other => other !== follow).forEach(other => other(time));
+  }
+
+  /** A chart whose x becomes a time by `timeOf`, and back by `xOf`; either may answer null. */
+  addChart(chart, timeOf, xOf) {
+    const tell = this.add(time => chart.pointAt(time === null ? null : xOf(time)));
+    chart.moved = x => tell(x === null ? null : timeOf(x));
+    chart.listen();
+  }
+
+  /** A scrolling list whose items hold a <time>; the one at that moment is marked and in view. */
+  addLog(scroller, list, settle) {
+    const times = () => [...list.children].map(item => Date.parse(item.querySelector("time").dateTime) / 1000);
+    const tell = this.add(time => {
+      list.querySelector(".at")?.classList.remove("at");
+      if (time === null) return settle();
+      const item = list.children[nearest(times(), time)];
+      if (!item) return;
+      item.classList.add("at");
+      scroller.scrollTop = item.offsetTop - scroller.offsetTop - scroller.clientHeight / 2;
+    });
+    list.addEventListener("mouseover", ({ target }) => {
+      const at = target.closest("li")?.querySelector("time");
+      if (at) tell(Date.parse(at.dateTime) / 1000);
+    });
+    list.addEventListener("mouseleave", () => tell(null));
   }
 }
