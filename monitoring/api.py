@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import Any
 
 from django.http import HttpResponse
-from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, inline_serializer
 from rest_framework import serializers
@@ -36,7 +33,13 @@ from monitoring.serializers import (
 )
 from monitoring.series import DEFAULT_METRICS, MOST_METRICS, RANGES, read_history
 from monitoring.services import describe_now, describe_processes, latest_processes
-from monitoring.use import read_days, read_use
+from monitoring.spans import read_span
+from monitoring.use import read_days, read_use, whole_hour
+
+SPAN_PARAMETERS = [
+    OpenApiParameter("start", OpenApiTypes.DATETIME, description="instead of range"),
+    OpenApiParameter("end", OpenApiTypes.DATETIME, description="with start (now)"),
+]
 
 
 class OpenView(APIView):
@@ -101,19 +104,22 @@ class GpusView(APIView):
 class GpuUseView(APIView):
     @extend_schema(
         summary="Who used a GPU, how long, and what it took",
+        description="Kept by the hour: the first hour counts whole.",
         parameters=[
             OpenApiParameter("range", enum=list(RANGES), description="up to now (24h)"),
+            *SPAN_PARAMETERS,
         ],
         responses=GpuUsesSerializer,
     )
     def get(self, request: Request, uuid: str) -> Response:
-        start = timezone.now() - _range(request.query_params, "24h")
-        uses = read_use(uuid, start)
+        span = read_span(request.query_params, "24h")
+        uses = read_use(uuid, span)
         if not uses and not GpuUse.objects.filter(uuid=uuid).exists():
             raise NotFound(f"Nothing is known of a GPU {uuid[:80]}; /system/gpus lists them.")
         return _fresh(
             {
-                "start": start.replace(minute=0, second=0, microsecond=0),
+                "start": whole_hour(span.start),
+                "end": span.end,
                 "results": [
                     {
                         "session": use.session_id,
@@ -123,7 +129,7 @@ class GpuUseView(APIView):
                     }
                     for use in uses
                 ],
-                "days": [{"date": day, "energy_kwh": kwh} for day, kwh in read_days(uuid, start)],
+                "days": [{"date": day, "energy_kwh": kwh} for day, kwh in read_days(uuid, span)],
             }
         )
 
@@ -147,8 +153,7 @@ class HistoryView(APIView):
         ),
         parameters=[
             OpenApiParameter("range", enum=list(RANGES), description="up to now (5m)"),
-            OpenApiParameter("start", OpenApiTypes.DATETIME, description="instead of range"),
-            OpenApiParameter("end", OpenApiTypes.DATETIME, description="with start (now)"),
+            *SPAN_PARAMETERS,
             OpenApiParameter("metrics", description="names, separated by commas"),
             OpenApiParameter("host", description="machine (the one that was read last)"),
         ],
@@ -162,43 +167,13 @@ def query_history(query: Any) -> dict[str, Any]:
     """The answer to ?range=&metrics= or ?start=&end=&metrics=; raises Invalid."""
     names = [name.strip() for name in query.get("metrics", "").split(",") if name.strip()]
     if len(names) > MOST_METRICS:
-        raise _refuse("metrics", f"may name at most {MOST_METRICS}, got {len(names)}", None)
-    end = _parse_time(query, "end") or timezone.now()
-    start = _parse_time(query, "start")
-    label = None if start else query.get("range", "5m")
-    if start is None:
-        start = end - _range(query, "5m")
-    if start >= end:
-        raise _refuse("start", "must be before end", query.get("start"))
+        message = f"metrics may name at most {MOST_METRICS}, got {len(names)}"
+        raise Invalid(f"{message}.", errors=[FieldError(field="metrics", message=message)])
+    span = read_span(query, "5m")
     found = read_history(
-        dict.fromkeys(names or DEFAULT_METRICS), start, end, host=query.get("host", "")
+        dict.fromkeys(names or DEFAULT_METRICS), span.start, span.end, host=query.get("host", "")
     )
-    return {"range": label, "start": start, "end": end, **found}
-
-
-def _range(query: Any, default: str) -> timedelta:
-    label = query.get("range", default)
-    if label not in RANGES:
-        raise _refuse("range", f"must be one of {', '.join(RANGES)}", label)
-    return RANGES[label]
-
-
-def _parse_time(query: Any, field: str) -> datetime | None:
-    text = query.get(field, "")
-    if not text:
-        return None
-    try:
-        moment = parse_datetime(text.replace(" ", "+"))  # a plus that was not encoded
-    except ValueError:
-        moment = None
-    if moment is None:
-        raise _refuse(field, "must be a time such as 2026-01-06T10:30:00Z", text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.get_current_timezone())
-
-
-def _refuse(field: str, message: str, value: Any) -> Invalid:
-    error = FieldError(field=field, message=f"{field} {message}", value=value)
-    return Invalid(f"{field} {message}", errors=[error])
+    return {"range": span.label, "start": span.start, "end": span.end, **found}
 
 
 class ConfigView(APIView):

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ml.hardware.readings import LIMITS
+from monitoring.spans import Span
 from sessions.models import TrainingSession
 
 GIB, MB = 2**30, 1e6
@@ -245,9 +246,14 @@ def make_detail_panels(gpu: Fields) -> list[Panel]:
     ]
 
 
-def panel_data(panels: Iterable[Panel], range_name: str) -> Fields:
+def panel_data(panels: Iterable[Panel], span: Span) -> Fields:
     """For the page's script."""
-    return {"range": range_name, "panels": [asdict(panel) for panel in panels]}
+    return {
+        "range": span.label,
+        "query": span.query,
+        "seconds": span.seconds,
+        "panels": [asdict(panel) for panel in panels],
+    }
 
 
 def metrics_of(panels: Iterable[Panel]) -> list[str]:

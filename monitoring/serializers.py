@@ -118,6 +118,7 @@ class GpuDaySerializer(serializers.Serializer[Any]):
 
 class GpuUsesSerializer(serializers.Serializer[Any]):
     start = serializers.DateTimeField(help_text="it is kept by the hour")
+    end = serializers.DateTimeField()
     results = GpuUseSerializer(many=True, help_text="session null: others, or idle")
     days = GpuDaySerializer(many=True)
 

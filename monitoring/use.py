@@ -14,6 +14,7 @@ from django.utils import timezone
 from mlserver.lib.batches import delete_in_batches
 from monitoring.energy import Used
 from monitoring.models import GpuUse
+from monitoring.spans import Span
 from sessions.models import TrainingSession
 
 KEPT = timedelta(days=365)
@@ -62,7 +63,7 @@ class UseBook:
 
     def write(self) -> None:
         """Into the rows of this hour, and begin anew."""
-        hour = timezone.now().replace(minute=0, second=0, microsecond=0)
+        hour = whole_hour(timezone.now())
         collected, self._open = self._open, {}
         for (uuid, session), (seconds, joules) in collected.items():
             row, _ = GpuUse.objects.get_or_create(uuid=uuid, hour=hour, session=session)
@@ -73,10 +74,10 @@ class UseBook:
             GpuUse.objects.filter(pk=row.pk).update(**values)
 
 
-def read_use(uuid: str, start: datetime) -> list[Use]:
-    """Since the hour of `start`; who took most first, what no session did last."""
+def read_use(uuid: str, span: Span) -> list[Use]:
+    """From the hour in which the span begins; who took most first, what no session did last."""
     rows = list(
-        _since(uuid, start).values("session").annotate(seconds=Sum("seconds"), joules=Sum("joules"))
+        _within(uuid, span).values("session").annotate(seconds=Sum("seconds"), joules=Sum("joules"))
     )
     known = TrainingSession.objects.select_related("job__owner").in_bulk(
         [row["session"] for row in rows]
@@ -93,9 +94,9 @@ def read_use(uuid: str, start: datetime) -> list[Use]:
     return sorted(found, key=lambda use: (not use.session_id, -(use.kwh or 0), -use.seconds))
 
 
-def read_days(uuid: str, start: datetime) -> list[tuple[date, float]]:
+def read_days(uuid: str, span: Span) -> list[tuple[date, float]]:
     """kWh of each day (UTC) on which energy was counted, the newest first."""
-    rows = _since(uuid, start).filter(joules__isnull=False).annotate(day=TruncDate("hour"))
+    rows = _within(uuid, span).filter(joules__isnull=False).annotate(day=TruncDate("hour"))
     days = rows.values("day").annotate(joules=Sum("joules")).order_by("-day")
     return [(row["day"], row["joules"] / JOULES_PER_KWH) for row in days]
 
@@ -104,6 +105,10 @@ def prune_use(now: datetime) -> int:
     return delete_in_batches(GpuUse.objects.filter(hour__lt=now - KEPT))
 
 
-def _since(uuid: str, start: datetime) -> QuerySet[GpuUse]:
-    hour = start.replace(minute=0, second=0, microsecond=0)
-    return GpuUse.objects.filter(uuid=uuid, hour__gte=hour).order_by()
+def whole_hour(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
+
+
+def _within(uuid: str, span: Span) -> QuerySet[GpuUse]:
+    hours = GpuUse.objects.filter(hour__gte=whole_hour(span.start), hour__lt=span.end)
+    return hours.filter(uuid=uuid).order_by()

@@ -29,7 +29,7 @@ from monitoring.machine import (
     panel_data,
 )
 from monitoring.models import Alert, ClusterHeartbeat, GpuSample, HardwareEvent
-from monitoring.series import RANGES, read_history
+from monitoring.series import read_history
 from monitoring.services import (
     CLUSTERS,
     GPU_FIELDS,
@@ -37,6 +37,7 @@ from monitoring.services import (
     describe_processes,
     latest_processes,
 )
+from monitoring.spans import Span, read_span
 from monitoring.use import read_days, read_use
 from sessions.models import EpochMetric, TrainingSession
 
@@ -46,7 +47,7 @@ SHOWN_EVENTS = 50
 IDENTITY = ("index", "uuid", "parent_uuid", "name", "vendor", "driver", "cuda_version", "details")
 LIVE = "5m"
 PAGE_RANGES = {LIVE: "Live", "1h": "1 h", "24h": "24 h", "7d": "7 d"}
-USE_RANGES = {"24h": "last 24 hours", "7d": "last 7 days"}  # it is kept by the hour
+SHORTER, USE_SHORTEST = (LIVE, "1h"), "24h"  # who used a GPU is kept by the hour
 SCRAPE = """\
 scrape_configs:
   - job_name: mlserver
@@ -124,18 +125,18 @@ def _queue() -> list[TrainingSession]:
 @page()
 def system_page(request: HttpRequest) -> HttpResponse:
     sample, table = describe_now(), describe_processes(latest_processes())
-    chosen = _range(request)
+    span = _read_span(request)
     panels = make_panels(sample)
-    history = _history_query(panels, chosen)
+    history = _history_query(panels, span)
     context = {
         "sample": sample,
         "cards": make_cards(sample["gpus"], table["results"]),
         "processes": name_processes(table["results"], sample["gpus"]),
         "process_reasons": table["reasons"],
         "ranges": PAGE_RANGES,
-        "range": chosen,
+        "span": span,
         "panels": panels,
-        "data": panel_data(panels, chosen),
+        "data": panel_data(panels, span),
         "history": history,
         "scrape": _scrape_config(request),
         "command": curl(request, f"/api/v1/system/history?{history}"),
@@ -150,9 +151,9 @@ def gpu_page(request: HttpRequest, uuid: str) -> HttpResponse:
     parts = [one for one in sample["gpus"] if one["parent_uuid"] == uuid]
     # Shown as a whole GPU is, also where it is a part of one.
     own = [{**gpu, "parent_uuid": ""}, *parts]
-    chosen = _range(request)
+    span = _read_span(request)
     whole = gpu["parent_uuid"] or uuid
-    since = timezone.now() - RANGES[chosen if chosen in USE_RANGES else "24h"]
+    used_in = read_span({"range": USE_SHORTEST}, "") if span.label in SHORTER else span
     panels = make_detail_panels(gpu)
     context = {
         "sample": sample,
@@ -163,17 +164,17 @@ def gpu_page(request: HttpRequest, uuid: str) -> HttpResponse:
             [one for one in table["results"] if one["gpu_uuid"] in {g["uuid"] for g in own}], own
         ),
         "process_reasons": table["reasons"],
-        "uses": read_use(whole, since),
-        "days": read_days(whole, since),
-        "use_range": USE_RANGES[chosen if chosen in USE_RANGES else "24h"],
+        "uses": read_use(whole, used_in),
+        "days": read_days(whole, used_in),
+        "used_in": used_in,
         "no_energy": gpu["reasons"].get("energy_joules", ""),
         "events": list(HardwareEvent.objects.filter(uuid=uuid)[:SHOWN_EVENTS]),
         "alerts": list(Alert.objects.shown().filter(subject=uuid)[:SHOWN_EVENTS]),
         "ranges": PAGE_RANGES,
-        "range": chosen,
+        "span": span,
         "panels": panels,
-        "data": panel_data(panels, chosen),
-        "history": _history_query(panels, chosen),
+        "data": panel_data(panels, span),
+        "history": _history_query(panels, span),
         "command": curl(request, f"/api/v1/system/gpus/{whole}/use"),
     }
     return render(request, "monitoring/gpu.html", context)
@@ -193,14 +194,16 @@ def _find_gpu(sample: dict[str, Any], uuid: str) -> dict[str, Any]:
     return {**silent, **identity, "limits": [], "reasons": {"gpu": sample["gpu_reason"]}}
 
 
-def _range(request: HttpRequest) -> str:
-    asked = request.GET.get("range", LIVE)
-    return asked if asked in PAGE_RANGES else LIVE
+def _read_span(request: HttpRequest) -> Span:
+    """Raises Invalid for times that are none; a range that no page has is the live one."""
+    if not request.GET.get("start") and request.GET.get("range") not in PAGE_RANGES:
+        return read_span({"range": LIVE}, LIVE)
+    return read_span(request.GET, LIVE)
 
 
-def _history_query(panels: list[Panel], chosen: str) -> str:
-    query = {"range": chosen, "metrics": ",".join(metrics_of(panels))}
-    return urlencode(query, safe=",:")
+def _history_query(panels: list[Panel], span: Span) -> str:
+    metrics = urlencode({"metrics": ",".join(metrics_of(panels))}, safe=",:")
+    return f"{span.query}&{metrics}"
 
 
 def _facts(gpu: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -221,11 +224,12 @@ def _words(value: Any) -> str:
 @page()
 def history_csv(request: HttpRequest) -> HttpResponse:
     """What the charts show, a row a bucket: mean, minimum and maximum of each metric."""
-    chosen = _range(request)
+    span = _read_span(request)
     names = [name for name in request.GET.get("metrics", "").split(",") if name]
-    series = read_history(names, timezone.now() - RANGES[chosen])["series"]
+    series = read_history(names, span.start, span.end)["series"]
     answer = HttpResponse(content_type="text/csv")
-    answer["Content-Disposition"] = f'attachment; filename="history-{chosen}.csv"'
+    name = f"history-{span.label or span.start.date()}.csv"
+    answer["Content-Disposition"] = f'attachment; filename="{name}"'
     writer = csv.writer(answer)
     parts = ("mean", "min", "max")
     writer.writerow(["time", *(f"{name} {part}" for name in series for part in parts)])

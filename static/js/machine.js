@@ -5,8 +5,7 @@ import { fill, localise, markStale, pause, sig3 } from "./live.js";
 
 const page = JSON.parse(document.getElementById("machine-data").textContent);
 const isLive = page.range === "5m";
-const SPANS = { "5m": 300, "1h": 3600, "24h": 86400, "7d": 604800 };
-const LIVE_SECONDS = SPANS["5m"], GAP_SECONDS = 3, HEIGHT = 150, TABLE_ROWS = 60;
+const GAP_SECONDS = 3, HEIGHT = 150, TABLE_ROWS = 60;
 const at = (values, path) => path.split(".").reduce((value, key) => value?.[key], values) ?? null;
 const report = error => console.warn("history:", error.message);  // the next look tries again
 
@@ -15,7 +14,7 @@ const panels = page.panels.map(panel => {
   const card = document.querySelector(`[data-panel="${CSS.escape(panel.id)}"]`);
   const highest = Math.max(0, ...panel.limits.map(limit => limit.value), panel.top ?? 0);
   const chart = new Chart(card.querySelector(".chart"), {
-    xLabel: "time", time: true, span: SPANS[page.range], height: HEIGHT, limits: panel.limits,
+    xLabel: "time", time: true, span: page.seconds, height: HEIGHT, limits: panel.limits,
     range: (_, low, high) => [0, Math.max(highest, (high ?? 0) * 1.05) || 1],
     series: panel.lines.map((line, index) => ({ label: line.label, token: line.token, dash: index, width: 1.5 })),
   });
@@ -25,7 +24,7 @@ const panels = page.panels.map(panel => {
 async function readHistory() {
   const metrics = page.panels.flatMap(panel => panel.lines.map(line => line.metric)).join();
   if (!metrics) return;
-  const response = await fetch(`/api/v1/system/history?range=${page.range}&metrics=${encodeURIComponent(metrics)}`);
+  const response = await fetch(`/api/v1/system/history?${page.query}&metrics=${encodeURIComponent(metrics)}`);
   if (!response.ok) throw new Error(`${response.status}`);
   const { series, bucket_seconds } = await response.json();
   page.bucket = bucket_seconds;
@@ -53,7 +52,7 @@ function append(panel, time, sample) {
     const value = at(line.gpu ? sample.gpus.find(gpu => gpu.uuid === line.gpu) : sample, line.path);
     return value === null ? null : value / line.scale;
   }));
-  const old = times.findIndex(one => one >= time - LIVE_SECONDS);
+  const old = times.findIndex(one => one >= time - page.seconds);
   if (old > 0) panel.data.forEach(column => column.splice(0, old));
   draw(panel);
 }
@@ -95,7 +94,7 @@ document.addEventListener("live:sample", ({ detail }) => {
   }
   const time = Date.parse(detail.timestamp) / 1000;
   if (isLive) for (const panel of panels) append(panel, time, detail);
-  else if (performance.now() - readAt > Math.max(10, page.bucket ?? 10) * 1000) {
+  else if (page.range && performance.now() - readAt > Math.max(10, page.bucket ?? 10) * 1000) {
     readAt = performance.now();
     readHistory().catch(report);
   }
@@ -123,6 +122,18 @@ function splitMemory(bar, processes) {
   }
   bar.querySelector("rect[data-owner='']")?.setAttribute("x", start.toFixed(2));
 }
+
+// --- a range of one's own ------------------------------------------------------------------
+// The server writes and reads UTC; people see the time of their own clock.
+const form = document.getElementById("span"), two = number => String(number).padStart(2, "0");
+form.querySelector("[data-zone]").textContent = "";
+for (const input of form.querySelectorAll("input")) {
+  const time = new Date(`${input.value}Z`);
+  input.value = `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())}T${two(time.getHours())}:${two(time.getMinutes())}`;
+}
+form.addEventListener("formdata", ({ formData }) => {
+  for (const [name, value] of [...formData]) if (value) formData.set(name, new Date(value).toISOString());
+});
 
 // --- pause, pins ---------------------------------------------------------------------------
 const button = document.getElementById("pause");

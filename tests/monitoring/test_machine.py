@@ -2,11 +2,13 @@
 
 import csv
 import io
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django.utils import timezone
 
 from jobs.models import State
 from monitoring.machine import make_cards, make_detail_panels, make_panels, name_processes
@@ -170,3 +172,20 @@ def test_the_export_has_what_the_charts_show(owner: User) -> None:
     assert len(rows) > 300
     assert ["", "", ""] in [row[1:4] for row in rows]  # the gap
     assert client.get("/system/history.csv?metrics=nonsense").status_code == 422
+
+
+def test_a_range_of_ones_own_is_shown_and_exported_and_no_time_is_refused(owner: User) -> None:
+    machine(owner)
+    client = Client(headers={"accept": "text/html"})
+    client.force_login(owner)
+    # Older than the raw readings, behind the gap of the scene.
+    end = timezone.now().replace(second=0, microsecond=0) - timedelta(minutes=20)
+    span = {"start": f"{end - timedelta(minutes=5):%FT%H:%MZ}", "end": f"{end:%FT%H:%MZ}"}
+    rows = client.get("/system/history.csv", {**span, "metrics": "cpu_percent"}).content
+    assert len(rows.splitlines()) == 31  # a head, and six buckets a minute
+    for path in ("/system/", f"/system/gpus/{FIRST}/"):
+        html = client.get(path, span).content.decode()
+        assert f'value="{end:%Y-%m-%dT%H:%M}"' in html
+        assert 'aria-current="true">Live' not in html
+        assert client.get(path, {"start": "yesterday"}).status_code == 422
+        assert client.get(path, {"start": span["end"], "end": span["start"]}).status_code == 422

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from jobs.models import State
 from monitoring.models import GpuUse
+from monitoring.spans import Span, read_span
 from monitoring.use import JOULES_PER_KWH, UseBook, prune_use, read_days, read_use
 from tests import factories
 from tests.ml.hardware.nvml_double import GIB, one_card
@@ -41,8 +42,8 @@ def use(hours_ago: float, session: str = "", seconds: float = 60, kwh: float | N
     )
 
 
-def day_ago() -> datetime:
-    return timezone.now() - timedelta(hours=24)
+def last(label: str = "24h") -> Span:
+    return read_span({"range": label}, "")
 
 
 def test_seconds_and_joules_add_up_in_the_hour() -> None:
@@ -75,7 +76,7 @@ def test_who_took_most_comes_first_and_others_last(owner: User) -> None:
     use(2, session.pk, kwh=0.25)
     use(2, "train_gone", kwh=2)
     use(30, session.pk, kwh=100)
-    found = read_use(GPU, day_ago())
+    found = read_use(GPU, last())
     assert [(each.name, each.kwh) for each in found] == [
         ("train_gone", 2),
         (session.title, 0.75),
@@ -91,13 +92,13 @@ def test_energy_is_told_by_day_and_not_where_none_is_counted() -> None:
         row = GpuUse(uuid=GPU, session=f"s{GpuUse.objects.count()}", joules=JOULES_PER_KWH)
         row.hour = datetime(today.year, today.month, today.day, tzinfo=UTC) - timedelta(days=days)
         row.save()
-    assert read_days(GPU, timezone.now() - timedelta(days=7)) == [
+    assert read_days(GPU, last("7d")) == [
         (today, 2.0),
         (today - timedelta(days=1), 1.0),
     ]
     GpuUse.objects.update(joules=None)
-    assert read_days(GPU, timezone.now() - timedelta(days=7)) == []
-    assert [each.kwh for each in read_use(GPU, day_ago() - timedelta(days=6))] == [None] * 3
+    assert read_days(GPU, last("7d")) == []
+    assert [each.kwh for each in read_use(GPU, last("7d"))] == [None] * 3
 
 
 def test_after_a_year_it_is_forgotten() -> None:

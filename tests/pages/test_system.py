@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable
 from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.conf import settings
@@ -25,6 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Unclosed file <tempfile.Spooled:ResourceWarning"),
 ]
 Open = Callable[..., Visit]
+STEP = timedelta(seconds=10)  # of the finest buckets
 
 
 def is_live(page: Page) -> None:
@@ -120,6 +123,35 @@ def test_a_pinned_chart_comes_first_also_next_time(visit: Open, owner: User) -> 
     expect(first).to_have_attribute("data-panel", "network")
     page.get_by_role("button", name="Pin Network").click()
     expect(first).to_have_attribute("data-panel", "gpu-busy_percent")
+
+
+def test_a_range_of_ones_own_is_asked_in_the_time_of_ones_own_clock(
+    visit: Open, owner: User
+) -> None:
+    machine(owner)
+    end = timezone.now().replace(second=0, microsecond=0) - timedelta(minutes=10)
+    start = end - timedelta(minutes=20)
+    window = visit(owner, timezone_id="Asia/Kolkata")
+    page = window.open("/system/")
+    local = [f"{each.astimezone(ZoneInfo('Asia/Kolkata')):%Y-%m-%dT%H:%M}" for each in (start, end)]
+    page.get_by_label("From", exact=True).fill(local[0])
+    page.get_by_label("to", exact=True).fill(local[1])
+    page.get_by_role("button", name="Show", exact=True).click()
+    page.wait_for_url("**/system/?start=*")
+    asked = parse_qs(urlsplit(page.url).query)
+    assert asked == {
+        name: [f"{moment:%Y-%m-%dT%H:%M}:00.000Z"]
+        for name, moment in (("start", start), ("end", end))
+    }
+    expect(page.get_by_label("From", exact=True)).to_have_value(local[0])
+    expect(page.locator("[data-panel] canvas").first).to_be_visible()
+    page.locator("[data-panel=cpu]").get_by_text("Show as table").click()
+    expect(page.locator("[data-panel=cpu] tr")).not_to_have_count(0)
+    times = page.locator("[data-panel=cpu] tr td:first-child").all_inner_texts()
+    assert times[0].endswith(f"{end.astimezone(ZoneInfo('Asia/Kolkata')) - STEP:%H:%M:%S}")
+    assert violations(page) == []
+    assert overflow(page) <= 0
+    assert window.complaints == []
 
 
 def test_a_chart_is_also_a_table(visit: Open, owner: User) -> None:
