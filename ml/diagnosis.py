@@ -147,6 +147,9 @@ def _larger_batch(facts: Facts) -> str:
 # ── how it learns ────────────────────────────────────────────────────────────────────
 
 NOTABLE = 0.05  # a change of loss that is more than noise
+COURSE = 0.6  # of the epochs go the same way
+SWING = 0.2
+LEAST_SWINGS = 6
 SPIKE = 3.0  # times the median of the steps around
 WINDOW = 25
 LEAST_SPIKES = 3
@@ -213,9 +216,12 @@ def overfits(facts: Facts) -> Finding | None:
     if len(rows) < LEAST_EPOCHS:
         return None
     best, last = min(rows, key=lambda row: row["val_loss"]), rows[-1]
+    since = [row for row in rows if row["epoch"] >= best["epoch"]]
     worse = last["val_loss"] > (1 + NOTABLE) * best["val_loss"]
     better = last["loss"] < (1 - NOTABLE) * best["loss"]
-    if last["epoch"] - best["epoch"] < 3 or not (worse and better):
+    # A loss that swings has a best epoch, too: only a course in two directions tells.
+    is_course = _rises(since, "val_loss") >= COURSE and _rises(since, "loss") <= 1 - COURSE
+    if len(since) <= 3 or not (worse and better and is_course):
         return None
     return Finding(
         code="overfits",
@@ -231,6 +237,32 @@ def overfits(facts: Facts) -> Finding | None:
             "loss_then": best["loss"],
             "loss": last["loss"],
         },
+    )
+
+
+def _rises(rows: Sequence[dict[str, Any]], key: str) -> float:
+    """The share of epochs that rose above the one before."""
+    return mean(after[key] > before[key] for before, after in pairwise(rows)) if rows[1:] else 0.0
+
+
+def swings(facts: Facts) -> Finding | None:
+    """Learning rate too high, seen from epoch to epoch."""
+    values = [row["val_loss"] for row in facts.epochs if row["val_loss"] is not None]
+    recent = values[-LEAST_SWINGS - 1 :]
+    if facts.not_finite is not None or len(recent) <= LEAST_SWINGS or mean(recent) <= 0:
+        return None
+    change = mean(abs(after - before) for before, after in pairwise(recent)) / mean(recent)
+    rises = sum(after > before for before, after in pairwise(recent))
+    if change < SWING or not 1 < rises < LEAST_SWINGS - 1:
+        return None
+    rate = facts.config["learning_rate"]
+    return Finding(
+        code="swings",
+        level="note",
+        sentence=f"val_loss swings by {_percent(change)} from epoch to epoch, between"
+        f" {min(recent):.3g} and {max(recent):.3g} in the last {len(recent)}: try"
+        f" learning_rate={rate / 3:.2g} (it is {rate:g}), or scheduler=cosine.",
+        evidence={"change": change, "lowest": min(recent), "highest": max(recent)},
     )
 
 
@@ -329,6 +361,7 @@ RULES: tuple[Callable[[Facts], Finding | None], ...] = (
     left_the_numbers,
     steps_too_far,
     overfits,
+    swings,
     answers_one_class,
     learns_too_slowly,
     stands_still,

@@ -157,6 +157,15 @@ def test_a_val_loss_that_rises_with_the_loss_is_no_learning_by_heart() -> None:
     assert diagnose(facts(epochs=rows)) == []
 
 
+def test_a_val_loss_that_swings_wants_smaller_steps_and_is_no_learning_by_heart() -> None:
+    losses = [1.4, 0.9, 0.8, 0.75, 0.746, 0.73, 0.74, 0.72, 0.70, 0.69, 0.676]
+    swinging = [1.4, 1.0, 0.84, 0.87, 0.491, 0.62, 0.9, 0.54, 0.537, 0.53, 0.719]
+    found = only(diagnose(facts(epochs=epochs(losses, swinging))))
+    assert found.code == "swings"
+    assert "between 0.491 and 0.9 in the last 7" in found.sentence
+    assert "learning_rate=0.0033" in found.sentence
+
+
 def test_an_even_slow_fall_wants_larger_steps() -> None:
     found = only(diagnose(facts(epochs=epochs([2.31, 2.30, 2.29, 2.28, 2.27, 2.26]))))
     assert found.code == "learns_too_slowly"
