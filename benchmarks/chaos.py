@@ -94,7 +94,7 @@ class Chaos:
         with self.stack.client() as client:
             found = client.get(f"/api/v1/sessions/{self.sessions[-1]}").raise_for_status().json()
         if found["state"] == "failed":
-            raise SystemExit(f"{found['id']} failed: {found['error']}")
+            raise RuntimeError(f"{found['id']} failed: {found['error']}")
         if found["state"] == "completed":
             self.sessions.append(self.start())
             return True
@@ -141,7 +141,7 @@ def wait_until(found: Callable[[], Found]) -> Found:
             if answer := found():
                 return answer
         time.sleep(0.1)
-    raise SystemExit(f"nothing came back within {PATIENCE_SECONDS:.0f} seconds")
+    raise RuntimeError(f"nothing came back within {PATIENCE_SECONDS:.0f} seconds")
 
 
 def count_damage(stack: Stack, sessions: list[str], weights: str) -> dict[str, int]:

@@ -11,7 +11,7 @@ KILLS = 30
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("chaos")
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_thirty_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:
     """No whole cluster and no worker here: test_faults has them, and each costs half a minute."""
     chaos, damage = unleash(tmp_path, KILLS, seed=1, trainer=3, launcher=2)

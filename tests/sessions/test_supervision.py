@@ -120,6 +120,23 @@ def test_a_supervisor_that_comes_later_adopts_what_runs(
     assert RunDir(session.run_path).lock_owner() == owner
 
 
+def test_a_trainer_of_an_attempt_that_is_over_makes_room_for_the_newer(
+    start: Callable[..., TrainingSession],
+) -> None:
+    """As a supervisor would leave it that slept beyond its lease and then launched."""
+    session = start(LONG)
+    claim()
+    work_until(session.pk, has_an_epoch)
+    run = RunDir(session.run_path)
+    stale = process_tree(run)
+    Job.objects.filter(pk=session.pk).update(attempt=2, journal_offset=0)
+    work_until(session.pk, lambda job: (run.lock_owner() or {}).get("attempt") == 2)
+    _, alive = psutil.wait_procs(stale, timeout=30)
+    assert not alive
+    told = LogLine.objects.filter(job=session.job, message__startswith="Resumed from epoch")
+    work_until(session.pk, lambda job: told.exists())
+
+
 def test_cancelling_ends_the_whole_process_tree(start: Callable[..., TrainingSession]) -> None:
     session = start(LONG)
     claim()
