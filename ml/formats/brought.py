@@ -204,7 +204,7 @@ def _bare_weights(target: Path, names: Mapping[str, Path], kinds: Mapping[Path, 
 
 
 def _answer(framework: str, task: str, signature: Facts | None, facts: Facts) -> Facts:
-    known = {key: value for key, value in facts.items() if value not in (None, [], "")}
+    known = {k: v for k, v in facts.items() if k != "task" and v not in (None, [], "")}
     return {"framework": framework, "task": task, "signature": signature, "facts": known}
 
 

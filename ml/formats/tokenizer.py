@@ -31,6 +31,17 @@ def check_tokenizer(folder: Path) -> None:
         raise ModelRefused(f"{FILE} has no model; save it with tokenizer.save_pretrained().")
     _check_count(model.get("vocab", {}), MAX_WORDS, "words")
     _check_count(content.get("added_tokens") or [], MAX_ADDED_WORDS, "added words")
+    _try(path)
+
+
+def _try(path: Path) -> None:
+    """The library itself, once: should it crash, a child crashes and not who serves the model."""
+    from tokenizers import Tokenizer
+
+    try:
+        Tokenizer.from_file(str(path)).encode("a")
+    except Exception as error:  # the library raises nothing more precise
+        raise ModelRefused(f"{FILE} cannot be used: {str(error)[:200]}.") from error
 
 
 def _read(path: Path) -> dict[str, Any]:

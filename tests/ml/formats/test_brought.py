@@ -114,6 +114,7 @@ def test_what_names_code_is_removed_from_the_configuration(tmp_path: Path) -> No
             "truncation.max_length",
         ),
         ({"tokenizer.json": as_bytes({})}, "has no model"),
+        ({"tokenizer.json": as_bytes({"model": {"type": "New"}})}, "cannot be used"),
         ({"adapter_config.json": as_bytes({"base_model_name_or_path": "../x"})}, "base model"),
     ],
 )
