@@ -112,6 +112,7 @@ INSTALLED_APPS = [
     "datasets",
     "models_registry",
     "sessions",
+    "inference",
     "monitoring",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -370,6 +371,11 @@ HARDWARE_HISTORY = "monitoring.training_readings.read_readings"
 
 # --- Event streams ----------------------------------------------------------------------
 MAX_EVENT_STREAMS = env.number("MAX_EVENT_STREAMS", 400, minimum=1)  # a thread each
+
+# --- Models in memory -------------------------------------------------------------------
+SOCKETS_DIR = VAR_DIR / "run" / "inference"  # of the workers, for this user alone
+MODEL_MEMORY_MB = env.number("MODEL_MEMORY_MB", 0)  # a device; 0: 80 % of what is free
+MAX_LOADED_MODELS = env.number("MAX_LOADED_MODELS", 10, minimum=1)
 
 # --- Messages to other servers ----------------------------------------------------------
 ALLOWED_PRIVATE_HOSTS = env.names("ALLOWED_PRIVATE_HOSTS")  # names, addresses, networks

@@ -6,6 +6,7 @@ from django.views.generic import RedirectView
 
 import accounts.urls
 import datasets.urls
+import inference.urls
 import jobs.urls
 import models_registry.urls
 import monitoring.urls
@@ -18,6 +19,7 @@ APPS = [
     accounts.urls,
     jobs.urls,
     datasets.urls,
+    inference.urls,
     models_registry.urls,
     sessions.urls,
     monitoring.urls,

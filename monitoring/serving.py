@@ -109,6 +109,7 @@ def make_services(plan: Plan) -> list[Service]:
             for name, cluster in CLUSTERS.items()
         ),
         Service(name="sampler", command=[*manage, "run_sampler"], silent_seconds=SILENT_SECONDS),
+        Service(name="inference", command=[*manage, "run_inference"]),
     ]
 
 

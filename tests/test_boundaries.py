@@ -19,6 +19,7 @@ PACKAGES = [
     "datasets",
     "models_registry",
     "sessions",
+    "inference",
     "monitoring",
     "ml",
 ]
@@ -30,6 +31,8 @@ PLANTED = [
     ("accounts/services.py", "import jobs.models", "layers"),
     ("mlserver/lib/errors.py", "import accounts.models", "layers"),
     ("jobs/models.py", "import jobs.services", "inside an app"),
+    ("inference/services.py", "import sessions.models", "layers"),
+    ("inference/services.py", "import ml.serve.tensors", "heavy"),
     ("ml/config.py", "import django", "ml knows nobody"),
     ("sessions/services.py", "def late() -> None:\n    import torch", "heavy"),
     ("sessions/services.py", "import ml.train.loop", "heavy"),

@@ -172,10 +172,14 @@ def test_one_command_starts_everything_and_one_signal_ends_it_with_a_stream_open
 def test_whatever_is_killed_comes_back(serve: Serve) -> None:
     serve.start()
     serve.wait_until_ready()
-    before = {word: serve.leaders(word) for word in ("uvicorn", "run_sampler", "qcluster")}
+    before = {
+        word: serve.leaders(word)
+        for word in ("uvicorn", "run_sampler", "run_inference", "qcluster")
+    }
     assert {word: len(pids) for word, pids in before.items()} == {
         "uvicorn": 1,
         "run_sampler": 1,
+        "run_inference": 1,
         "qcluster": 2,
     }
     for pid in set.union(*before.values()):

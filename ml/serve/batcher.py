@@ -57,6 +57,7 @@ class Item:
     key: Key
     queued_at: float
     future: asyncio.Future[Answer]
+    is_waiting: bool = True
 
 
 @dataclass
@@ -104,7 +105,7 @@ class Batcher:
             self._loop.create_future(),
         )  # fmt: skip
         timer = self._loop.call_later(timeout_seconds, self._expire, item)
-        item.future.add_done_callback(lambda _: timer.cancel())
+        item.future.add_done_callback(lambda _: self._settle(item, timer))
         self._waiting.append(item)
         self.stats.waiting_rows += rows
         if self._running is None:
@@ -149,6 +150,18 @@ class Batcher:
             return (object(),)  # equal to nothing
         return (outputs, *((name, array.shape[1:]) for name, array in inputs.items()))
 
+    def _settle(self, item: Item, timer: asyncio.TimerHandle) -> None:
+        """Answered, expired, or its client went away: what waited takes no more room."""
+        timer.cancel()
+        self.stats.cancelled += item.future.cancelled()
+        self._stop_waiting(item)
+        item.inputs = {}
+
+    def _stop_waiting(self, item: Item) -> None:
+        if item.is_waiting:
+            item.is_waiting = False
+            self.stats.waiting_rows -= item.rows
+
     def _expire(self, item: Item) -> None:
         if not item.future.done():
             self.stats.expired += 1
@@ -172,23 +185,18 @@ class Batcher:
         while self._waiting and room > 0:
             item = self._waiting.popleft()
             if item.future.done():
-                self._forget(item)
-            elif not batch or (item.key == batch[0].key and item.rows <= room):
+                continue
+            if not batch or (item.key == batch[0].key and item.rows <= room):
                 batch.append(item)
                 room -= item.rows
+                self._stop_waiting(item)
             else:
                 passed.append(item)
         self._waiting.extendleft(reversed(passed))
         return batch
 
-    def _forget(self, item: Item) -> None:
-        self.stats.waiting_rows -= item.rows
-        if item.future.cancelled():
-            self.stats.cancelled += 1
-
     async def _compute(self, batch: list[Item]) -> None:
         rows, started = sum(item.rows for item in batch), self._loop.time()
-        self.stats.waiting_rows -= rows
         self.stats.running_rows = rows
         try:
             results = await self._loop.run_in_executor(self._thread, self._compute_all, batch)
@@ -198,8 +206,8 @@ class Batcher:
         self._count_batch(batch, rows, started, seconds)
         for item, result in zip(batch, results, strict=True):
             if item.future.done():  # it went away while the model computed
-                self.stats.cancelled += item.future.cancelled()
-            elif isinstance(result, ServeError):
+                continue
+            if isinstance(result, ServeError):
                 self.stats.failed += 1
                 item.future.set_exception(result)
             else:

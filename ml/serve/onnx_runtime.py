@@ -42,6 +42,7 @@ assert set(ELEMENTS.values()) == set(DATATYPES)
 class OnnxRuntime:
     def __init__(self, path: Path, options: Options) -> None:
         onnxruntime.set_default_logger_severity(ERRORS_ONLY)
+        onnxruntime.disable_telemetry_events()
         try:
             self._session = onnxruntime.InferenceSession(
                 os.fspath(path), _session_options(options), providers=choose_providers(options)

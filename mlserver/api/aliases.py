@@ -13,7 +13,7 @@ from mlserver.api.negotiation import wants_html
 API = "/api/v1"
 # First word of the path → whether there are pages of the same path. Pages are for those who
 # name text/html: browsers do, curl and HTTP libraries do not.
-ALIASES = {"jobs": False, "models": True, "training": False}
+ALIASES = {"jobs": False, "models": True, "predict": False, "training": False}
 
 
 def _lead(request: HttpRequest) -> None:

@@ -13,9 +13,15 @@ def environment_of(name: str, **plan: Any) -> dict[str, str]:
     return dict(next(service.environment for service in services if service.name == name))
 
 
-def test_it_starts_the_web_both_clusters_and_the_sampler() -> None:
+def test_it_starts_the_web_both_clusters_the_sampler_and_inference() -> None:
     services = make_services(Plan(host="127.0.0.1", port=8000))
-    assert [service.name for service in services] == ["web", "queue", "gpu-queue", "sampler"]
+    assert [service.name for service in services] == [
+        "web",
+        "queue",
+        "gpu-queue",
+        "sampler",
+        "inference",
+    ]
     assert environment_of("gpu-queue") == {"Q_CLUSTER_NAME": "gpu"}
 
 

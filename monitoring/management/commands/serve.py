@@ -15,7 +15,8 @@ from monitoring.serving import CannotServe, Plan, Server, check_migrations
 
 class Command(BaseCommand):
     help = (
-        "Starts the web server, both task clusters and the sampler, and replaces what dies. "
+        "Starts the web server, both task clusters, the sampler and inference, and replaces what "
+        "dies. "
         "Ctrl-C (or SIGTERM) ends all of it within five seconds: running trainings are asked "
         "for a checkpoint and go back into the queue, unless --leave-trainings is given."
     )

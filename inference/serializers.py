@@ -1,0 +1,130 @@
+"""Models in memory and predictions as JSON."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from inference.models import LoadedModel
+from models_registry.serializers import ChangeSerializer, as_megabytes
+
+LONGEST_WAIT_SECONDS = 60
+LONGEST_TIMEOUT_SECONDS = 300
+
+
+class LoadSerializer(ChangeSerializer):
+    model_name = serializers.CharField(
+        max_length=200, help_text="`digits`, `digits@3` or `digits@champion`"
+    )
+    device = serializers.ChoiceField(
+        ["auto", "cpu", "cuda"], default="auto", help_text="auto: a GPU where there is one"
+    )
+    optimization_level = serializers.IntegerField(
+        min_value=0, max_value=2, default=2, help_text="of ONNX graphs: 0 none, 2 everything"
+    )
+    pinned = serializers.BooleanField(
+        default=False, source="is_pinned", help_text="never evicted for another model"
+    )
+    keep_alive_seconds = serializers.IntegerField(
+        min_value=1,
+        max_value=2**31 - 1,
+        default=None,
+        allow_null=True,
+        help_text="unloaded when unused for so long; null: never",
+    )
+    wait_seconds = serializers.FloatField(
+        min_value=0,
+        max_value=LONGEST_WAIT_SECONDS,
+        default=30,
+        help_text="answer when it is ready, or after so long with its state",
+    )
+
+
+class LoadedModelSerializer(serializers.ModelSerializer[LoadedModel]):
+    name = serializers.CharField(source="version.model.name")
+    version = serializers.IntegerField(source="version.number")
+    framework = serializers.CharField(source="version.framework")
+    task = serializers.CharField(source="version.task")
+    pinned = serializers.BooleanField(source="is_pinned")
+    loaded_by = serializers.CharField(source="owner.username", default=None)
+    memory_mb = serializers.SerializerMethodField(help_text="measured; null until it is ready")
+    error = serializers.SerializerMethodField()
+
+    class Meta:
+        model = LoadedModel
+        fields = [
+            "name",
+            "version",
+            "framework",
+            "task",
+            "state",
+            "stage",
+            "error",
+            "error_code",
+            "device",
+            "optimization_level",
+            "pinned",
+            "keep_alive_seconds",
+            "memory_mb",
+            "load_seconds",
+            "signature",
+            "pid",
+            "loaded_by",
+            "last_used_at",
+            "created_at",
+        ]
+        read_only_fields = fields
+
+    def get_memory_mb(self, loaded: LoadedModel) -> float | None:
+        return None if loaded.memory_bytes is None else as_megabytes(loaded.memory_bytes)
+
+    def get_error(self, loaded: LoadedModel) -> str | None:
+        return loaded.error or None
+
+
+class InputsField(serializers.Field[Any, Any, Any, Any]):
+    """An object {name: values}, or a list: rows of a table, or the only input of a model."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, dict | list) or not data:
+            raise serializers.ValidationError(
+                "must be an object {name: values}, or a list of rows", code="invalid"
+            )
+        return data
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+class PredictSerializer(ChangeSerializer):
+    model_name = serializers.CharField(max_length=200)
+    inputs = InputsField()
+    outputs = serializers.ListField(
+        child=serializers.CharField(max_length=200),
+        required=False,
+        default=None,
+        allow_null=True,
+        max_length=100,
+        help_text="names of those wanted; all, if none are named",
+    )
+    timeout_seconds = serializers.FloatField(
+        min_value=0.001, max_value=LONGEST_TIMEOUT_SECONDS, default=30
+    )
+    return_metadata = serializers.BooleanField(default=False)
+
+
+class MetadataSerializer(serializers.Serializer[Any]):
+    framework = serializers.CharField()
+    task = serializers.CharField()
+    device = serializers.CharField()
+    queue_ms = serializers.FloatField(help_text="waited for the batch before")
+    compute_ms = serializers.FloatField(help_text="of the whole batch")
+    batch_rows = serializers.IntegerField(help_text="rows of all requests in the batch")
+
+
+class PredictionSerializer(serializers.Serializer[Any]):
+    success = serializers.BooleanField()
+    model_name = serializers.CharField()
+    version = serializers.IntegerField()
+    outputs = serializers.DictField(child=serializers.JSONField())
+    latency_ms = serializers.FloatField()
+    metadata = MetadataSerializer(allow_null=True)
