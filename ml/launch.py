@@ -72,7 +72,7 @@ class Launcher:
     def _start(self) -> subprocess.Popen[bytes]:
         folder = self.run.attempt_path(self.attempt)
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-P", "-m", "ml.train", str(self.run.path)]
+        command = [sys.executable, "-P", "-m", *trainer_of(self.run)]
         with (folder / "stdout.log").open("ab") as out, (folder / "stderr.log").open("ab") as err:
             return subprocess.Popen(
                 [*command, "--attempt", str(self.attempt)],
@@ -160,6 +160,17 @@ def session_of(run: RunDir) -> str:
         config = {}
     session = config.get("session")
     return session if isinstance(session, str) and session else run.path.name
+
+
+def trainer_of(run: RunDir) -> list[str]:
+    """The module to run and its arguments: torchrun where several processes share the training."""
+    try:
+        processes = (read_json(run.config_path) or {}).get("num_processes", 1)
+    except (OSError, ValueError):
+        processes = 1
+    if not isinstance(processes, int) or processes < 2:
+        return ["ml.train", str(run.path)]
+    return ["ml.train.torchrun", str(run.path), "--processes", str(processes)]
 
 
 def marked_processes(folder: Path) -> list[psutil.Process]:

@@ -23,11 +23,11 @@ from ml import failpoints
 from ml.config import FeaturesConfig, GradientConfig, TrainingConfig, parse_config
 from ml.exits import EXIT_CODES, SENTENCES
 from ml.fields import ConfigError
-from ml.launch import LOCK_VARIABLE
+from ml.launch import LOCK_VARIABLE, die_with_parent
 from ml.rundir import Journal, LockHeld, RunDir, read_json, write_json
 from ml.train.errors import Cancelled, LostLease, Paused, TrainingFailed, explain
 from ml.train.loop import Training
-from ml.train.ranks import Ranks
+from ml.train.ranks import LostRank, Ranks, join, leave
 from ml.train.recipes import make_task
 from ml.train.steps import available_cpus, choose_device, make_deterministic
 from ml.train.task import Task
@@ -36,10 +36,17 @@ if TYPE_CHECKING:
     from ml.train.recipes.features import FeaturesTraining
 
 
-class Trainer:
-    """One attempt: from config.json to result.json."""
+TORCHRUN_SECONDS = 60
+"""It ends the other ranks within a second of the first one's end; a busy machine takes longer."""
 
-    def __init__(self, run: RunDir, attempt: int, journal: Journal, ranks: Ranks) -> None:
+
+class Trainer:
+    """One attempt: from config.json to result.json.
+
+    Of several ranks only the first has a journal, and writes how it ended.
+    """
+
+    def __init__(self, run: RunDir, attempt: int, journal: Journal | None, ranks: Ranks) -> None:
         self.run = run
         self.attempt = attempt
         self.journal = journal
@@ -53,19 +60,23 @@ class Trainer:
             metrics = self._train()
         except Paused:
             progress = self._started().progress
-            self.journal.write("paused", epoch=progress.epoch, step=progress.step)
+            self._tell("paused", epoch=progress.epoch, step=progress.step)
             return self._end("paused", self._last_metrics())
         except Cancelled:
             return self._end("cancelled", self._last_metrics())
         except LostLease as lost:
             print(f"{SENTENCES['lost_lease']} ({lost})", file=sys.stderr)  # noqa: T201
             return EXIT_CODES["lost_lease"]
+        except LostRank:
+            traceback.print_exc()
+            time.sleep(TORCHRUN_SECONDS)
+            return EXIT_CODES["crashed"]
         # The edge: whatever it is, the session must learn how it ended.
         except Exception as error:  # noqa: BLE001
             traceback.print_exc()
-            return self._fail(explain(error))
+            return self._fail(explain(error), is_shared=isinstance(error, TrainingFailed))
         epochs = self._started().progress.epoch
-        self.journal.write("completed", epochs=epochs, metrics=metrics)
+        self._tell("completed", epochs=epochs, metrics=metrics)
         return self._end("completed", metrics, model="model")
 
     def _train(self) -> dict[str, Any]:
@@ -75,26 +86,36 @@ class Trainer:
         if not isinstance(config, GradientConfig):
             raise TypeError(f"recipe {config.recipe} has no trainer")
         make_deterministic()
-        device = choose_device(config.device)
-        self.journal.write("environment", **describe_environment(device))
+        device = choose_device(config.device, self.ranks.rank)
+        self._tell("environment", **describe_environment(device))
         task = self._make_task(config, device)
         for sentence in task.describe():
             self._log(sentence)
         rows = f"{len(task.train_rows)} rows to learn from"
         self._log(f"{rows}, {len(task.validation_rows)} held back for validation")
+        if self.ranks.size > 1:
+            self._log(f"{self.ranks.size} processes share the rows of each step")
         self.training = Training(self.run, self.attempt, config, task, self.journal, self.ranks)
         return self.training.train()
 
     def _train_features(self, config: FeaturesConfig) -> dict[str, Any]:
         from ml.train.recipes.features import FeaturesTraining  # scikit-learn takes a second
 
-        self.journal.write("environment", **describe_environment(torch.device("cpu")))
+        self._tell("environment", **describe_environment(torch.device("cpu")))
+        if self.journal is None:
+            raise TypeError("recipe features knows no ranks")
         self.training = FeaturesTraining(self.run, config, self.journal)
         return self.training.train()
 
     def _make_task(self, config: GradientConfig, device: torch.device) -> Task:
+        """The first rank goes first: what is wrong, or fetched from afar, concerns it alone."""
+        if not self.ranks.is_first:
+            self.ranks.collect(None)
         torch.manual_seed(config.seed)
-        return make_task(config, self.run.path, device, self._warn)
+        task = make_task(config, self.run.path, device, self._warn)
+        if self.ranks.is_first:
+            self.ranks.collect(None)
+        return task
 
     def _read_config(self) -> TrainingConfig:
         try:
@@ -107,23 +128,33 @@ class Trainer:
         except ValueError as error:
             raise TrainingFailed("spec_error", str(error)) from error
 
-    def _fail(self, failure: TrainingFailed) -> int:
+    def _fail(self, failure: TrainingFailed, *, is_shared: bool) -> int:
+        """`is_shared`: every rank fails so, and waits until the first one has said it."""
         error = {"code": failure.code, "message": failure.message}
         try:
-            self.journal.write("failed", **error)
-            self._end("failed", self._last_metrics(), error=error)
+            self._tell("failed", **error)
+            self._write_result("failed", self._last_metrics(), error=error)
         except OSError:  # the disk is too full even to say so: the exit code still does
             traceback.print_exc()
+        if is_shared:
+            leave(self.ranks)
         return EXIT_CODES[failure.code]
 
-    def _end(
+    def _end(self, status: str, metrics: dict[str, Any], model: str | None = None) -> int:
+        self._write_result(status, metrics, model=model)
+        leave(self.ranks)
+        return 0
+
+    def _write_result(
         self,
         status: str,
         metrics: dict[str, Any],
         *,
         model: str | None = None,
         error: dict[str, str] | None = None,
-    ) -> int:
+    ) -> None:
+        if not self.ranks.is_first:
+            return
         training = self.training
         seconds = training.elapsed() if training else time.monotonic() - self.began
         result = {
@@ -139,7 +170,6 @@ class Trainer:
         failpoints.hit("result.before_write")
         write_json(self.run.result_path, result)
         failpoints.hit("result.after_write")
-        return 0
 
     def _started(self) -> Training | FeaturesTraining:
         if self.training is None:
@@ -156,11 +186,15 @@ class Trainer:
             if name not in ("epoch", "extra") and value is not None
         }
 
+    def _tell(self, type: str, **fields: Any) -> None:
+        if self.journal is not None:
+            self.journal.write(type, **fields)
+
     def _log(self, message: str) -> None:
-        self.journal.write("log", level="info", message=message)
+        self._tell("log", level="info", message=message)
 
     def _warn(self, message: str) -> None:
-        self.journal.write("warning", message=message)
+        self._tell("warning", message=message)
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
@@ -188,6 +222,10 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"there is no run directory {run.path}")
     attempt: int = options.attempt or run.next_attempt()
     faulthandler.register(signal.SIGUSR1)  # the supervisor asks one that hangs where it is
+    if "WORLD_SIZE" in os.environ:  # torchrun holds the lock for all
+        code = train_rank(run, attempt)
+        sys.stderr.flush()
+        os._exit(code)  # everything is written; gloo's threads may abort an orderly end
     inherited = os.environ.pop(LOCK_VARIABLE, None)
     try:
         lock = run.take_lock(attempt, int(inherited) if inherited else None)
@@ -195,13 +233,27 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{run.path}: {SENTENCES['already_running']}", file=sys.stderr)  # noqa: T201
         return EXIT_CODES["already_running"]
     try:
+        return attempt_run(run, attempt, Ranks())
+    finally:
+        os.close(lock)
+
+
+def train_rank(run: RunDir, attempt: int) -> int:
+    """One of several processes; it dies with torchrun."""
+    die_with_parent(os.getppid())()
+    ranks = join()
+    if ranks.is_first:
+        return attempt_run(run, attempt, ranks)
+    return Trainer(run, attempt, None, ranks).attempt_it()
+
+
+def attempt_run(run: RunDir, attempt: int, ranks: Ranks) -> int:
+    try:
         with Journal(run.journal_path(attempt), attempt) as journal:
-            return Trainer(run, attempt, journal, Ranks()).attempt_it()
+            return Trainer(run, attempt, journal, ranks).attempt_it()
     except OSError as error:  # not even the journal could be written; the exit code still tells
         traceback.print_exc()
         return EXIT_CODES[explain(error).code]
-    finally:
-        os.close(lock)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class Training:
         attempt: int,
         config: GradientConfig,
         task: Task,
-        journal: Journal,
+        journal: Journal | None,
         ranks: Ranks,
     ) -> None:
         self.run_dir = run
@@ -342,7 +342,7 @@ class Training:
     # ── what is told ─────────────────────────────────────────────────────────────
 
     def _tell(self, type: str, **fields: Any) -> None:
-        if self.ranks.is_first:
+        if self.journal is not None:
             self.journal.write(type, **fields)
 
     def _warn(self, message: str) -> None:

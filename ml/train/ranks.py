@@ -8,7 +8,8 @@ evaluates and writes; what it decides is told to the others.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -20,6 +21,10 @@ from torch import nn
 
 LONGEST_WAIT = timedelta(days=1)
 """The others wait while rank 0 evaluates; a rank that dies is seen by torchrun, not by time."""
+
+
+class LostRank(Exception):
+    """Another process ended; torchrun ends this one, too, and tells how the other did."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,8 @@ class Ranks:
         if self.size == 1:
             return values
         summed = torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(summed)
+        with _together():
+            dist.all_reduce(summed)
         return [float(value) for value in summed]
 
     def add_up_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -49,14 +55,16 @@ class Ranks:
         for parameter in parameters:
             if parameter.grad is None:  # a rank without a row in a small last step
                 parameter.grad = torch.zeros_like(parameter)
-            dist.all_reduce(parameter.grad)
+            with _together():
+                dist.all_reduce(parameter.grad)
 
     def decide(self, value: Any) -> Any:
         """What rank 0 says, for all."""
         if self.size == 1:
             return value
         told = [value]
-        dist.broadcast_object_list(told, src=0)
+        with _together():
+            dist.broadcast_object_list(told, src=0)
         return told[0]
 
     def collect(self, value: Any) -> list[Any]:
@@ -64,8 +72,17 @@ class Ranks:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        with _together():
+            dist.all_gather_object(values, value)
         return values
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # gloo and NCCL have no narrower one for a peer that is gone
+        raise LostRank(str(error)) from error
 
 
 def join() -> Ranks:
@@ -78,5 +95,6 @@ def join() -> Ranks:
 
 
 def leave(ranks: Ranks) -> None:
+    """Go when all are ready to go: torchrun ends the others as soon as one has failed."""
     if ranks.size > 1:
-        dist.destroy_process_group()
+        ranks.collect(None)

@@ -21,16 +21,18 @@ THREADS_PAY_FROM = 100_000_000
 """Multiply-adds of a batch; less is done by one thread about as fast as by two."""
 
 
-def choose_device(wanted: str) -> torch.device:
+def choose_device(wanted: str, rank: int = 0) -> torch.device:
+    """Several processes have a GPU each: the first the first."""
     usable = torch.cuda.is_available()
     if wanted == "auto":
         wanted = "cuda" if usable else "cpu"
     if wanted == "cpu":
         return torch.device("cpu")
-    index = int(wanted.partition(":")[2] or 0)
+    index = int(wanted.partition(":")[2] or rank)
     count = torch.cuda.device_count() if usable else 0
     if index >= count:
-        sentence = f"device {wanted}: this machine has {count} usable GPUs; choose auto or cpu."
+        which = f"device {wanted}" if rank == 0 else f"process {rank + 1} on a GPU of its own"
+        sentence = f"{which}: this machine has {count} usable GPUs; choose auto or cpu."
         raise TrainingFailed("spec_error", sentence)
     return torch.device("cuda", index)
 

@@ -9,5 +9,5 @@ from tests.servers import Stack, serving
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with serving(tmp_path_factory.mktemp("docs"), LOG_LEVEL="INFO") as running:
+    with serving(tmp_path_factory.mktemp("docs"), LOG_LEVEL="INFO", HF_HUB_OFFLINE="1") as running:
         yield running

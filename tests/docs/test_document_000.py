@@ -1,13 +1,16 @@
 """The curl lines of document 000 (Remote ML API) as written: only address and key are ours."""
 
 import json
+import shutil
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoModelForSeq2SeqLM
 
+from tests.ml.train.language import make_base
 from tests.servers import Stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("docs"), pytest.mark.timeout(300)]
@@ -46,13 +49,47 @@ def test_health_has_the_documents_fields(stack: Stack, tmp_path: Path) -> None:
     assert fields <= set(body)
 
 
-def test_a_model_that_cannot_be_trained_yet_is_refused_by_name(
+def test_a_model_that_is_not_here_is_refused_with_the_way_to_bring_it(
     stack: Stack, tmp_path: Path
 ) -> None:
-    """Issue 4 brings the recipe; until then the line as written must not train something else."""
-    body = run(START, stack, tmp_path)
-    assert (body["status"], body["code"]) == (422, "recipe_not_available")
+    body = run(START.replace("codet5-small", "codet5-tiny"), stack, tmp_path)
+    assert (body["status"], body["code"]) == (422, "base_model_not_found")
     assert body["errors"][0]["field"] == "model_name"
+    assert "Register its Hugging Face folder" in body["detail"]
+
+
+def test_the_documents_model_is_trained_where_it_is_registered(
+    stack: Stack, tmp_path: Path
+) -> None:
+    """The line as written, but for a learning rate that suits random weights. The model has the
+    document's name and CodeT5's architecture, in small: no test asks the hub."""
+    folder = make_base(tmp_path / "codet5", "text2text")
+    archive = shutil.make_archive(str(tmp_path / "codet5"), "zip", folder)
+    rows = [{"input": f"add {n % 5} {n % 3}", "output": f"is {n % 5 + n % 3}"} for n in range(40)]
+    (stack.var_dir / "datasets" / "pairs.json").write_text(json.dumps(rows))
+    with stack.client() as client, Path(archive).open("rb") as file:
+        brought = client.post(
+            "/api/v1/models/", data={"name": "Salesforce/codet5-small"}, files={"file": file}
+        )
+    assert brought.status_code == 201, brought.text
+    line = START.replace("dataset.json", "pairs.json")
+    line = line.replace('"batch_size": 16', '"batch_size": 16, "learning_rate": 0.01')
+    begun = run(line, stack, tmp_path)
+    assert begun["status"] == "pending", begun
+    session = stack.wait_for(begun["job_id"], "completed", "failed", timeout=200)
+    assert (session["state"], session["error"]) == ("completed", "")
+    assert (session["recipe"], session["current_epoch"]) == ("text2text", 20)
+    assert session["config"]["base_model"] == "Salesforce--codet5-small@1"
+    assert session["summary"]["samples"]["samples"]
+    with stack.client() as client:
+        entries = client.get(f"/api/v1/sessions/{begun['job_id']}/metrics").json()["results"]
+        name = session["produced"].partition("@")[0]
+        made = client.get(f"/api/v1/models/{name}/download")
+    assert entries[-1]["loss"] < entries[0]["loss"]
+    (tmp_path / "made.zip").write_bytes(made.content)
+    shutil.unpack_archive(tmp_path / "made.zip", tmp_path / "made")
+    [found] = (tmp_path / "made").iterdir()
+    assert AutoModelForSeq2SeqLM.from_pretrained(found)
 
 
 def test_an_unknown_job_is_said_to_be_unknown(stack: Stack, tmp_path: Path) -> None:

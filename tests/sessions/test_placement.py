@@ -23,7 +23,7 @@ def test_two_sessions_get_a_gpu_each() -> None:
 
 
 def test_a_session_that_ended_holds_nothing() -> None:
-    factories.session(state=State.COMPLETED, summary={"gpu": "0"})
+    factories.session(state=State.COMPLETED, summary={"gpus": ["0"]})
     session = factories.session(state=State.RUNNING, config={"device": "auto"})
     assert place(session) == {"CUDA_VISIBLE_DEVICES": "0"}
 
@@ -37,3 +37,12 @@ def test_where_there_is_one_gpu_there_is_nothing_to_choose(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     assert place(factories.session(config={"device": "auto"})) == {}
+
+
+def test_several_processes_get_a_gpu_each_and_hold_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "count_gpus", lambda: 3)
+    config = {"device": "auto", "num_processes": 2}
+    session = factories.session(state=State.RUNNING, config=config)
+    assert place(session) == {"CUDA_VISIBLE_DEVICES": "0,1"}
+    other = factories.session(state=State.RUNNING, config={"device": "auto"})
+    assert place(other) == {"CUDA_VISIBLE_DEVICES": "2"}
