@@ -10,13 +10,13 @@ from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
-from datasets import removal, services
+from datasets import removal, services, sources
 from datasets.access import can_change
 from datasets.comparison import Comparison, compare_versions
 from datasets.models import Dataset, DatasetVersion
 from datasets.statistics import Statistics, find_statistics, request_statistics
 from mlserver.api.permissions import OPERATOR, may_change
-from mlserver.lib.errors import AppError, FieldError
+from mlserver.lib.errors import AppError, FieldError, Invalid
 from mlserver.pages.commands import curl
 from mlserver.pages.doors import page, person
 from mlserver.pages.paging import list_rows
@@ -31,19 +31,8 @@ def list_page(request: HttpRequest) -> HttpResponse:
 
 @page("POST", role=OPERATOR)
 def upload(request: HttpRequest) -> HttpResponse:
-    file = request.FILES.get("file")
-    name = request.POST.get("name", "").strip()
-    target = request.POST.get("target", "").strip()
-    if file is None:
-        missing = FieldError(field="file", message="Choose a file to upload.")
-        return _list(request, (missing,), status=422)
     try:
-        version = services.import_upload(
-            owner=person(request),
-            name=name or str(file.name).rsplit(".", 1)[0],
-            upload=file,
-            target=target or None,
-        )
+        version = _take(request)
     except AppError as error:
         errors = error.errors or (FieldError(field="file", message=error.detail),)
         return _list(request, errors, status=error.status)
@@ -51,6 +40,22 @@ def upload(request: HttpRequest) -> HttpResponse:
         messages.warning(request, warning)
     messages.success(request, f"{version} holds {version.sample_count:,} samples.")
     return redirect("dataset-page", version.dataset.name)
+
+
+def _take(request: HttpRequest) -> DatasetVersion:
+    """The file that was chosen, or the one at the address that was typed."""
+    file, address = request.FILES.get("file"), request.POST.get("url", "").strip()
+    name, target = request.POST.get("name", "").strip(), request.POST.get("target", "").strip()
+    owner = person(request)
+    if file is not None and not address:
+        name = name or str(file.name).rsplit(".", 1)[0]
+        return services.import_upload(owner=owner, name=name, upload=file, target=target)
+    if address and file is None:
+        return sources.register_url(owner=owner, url=address, name=name, target=target)[0]
+    message = "Choose a file or give an address, not both."
+    if file is None:
+        message = "Choose a file, or give the address of one."
+    raise Invalid(message, errors=[FieldError(field="file", message=message)])
 
 
 def _list(

@@ -188,3 +188,16 @@ def test_a_source_that_makes_no_sense_is_named(
     refused = add(owner, **body)
     assert refused.status_code == 422
     assert refused.json()["errors"][0]["field"] == field
+
+
+def test_the_page_takes_an_address_too(owner: User, local: None) -> None:
+    client = Client(headers={"accept": "text/html"})
+    client.force_login(owner)
+    with receiver() as told:
+        told.answer = lambda handler: reply(handler, 200, CSV)
+        made = client.post("/datasets/upload/", {"url": f"{told.url}/table.csv"})
+    assert made["Location"] == "/datasets/table/"
+
+    neither = client.post("/datasets/upload/", {})
+    assert neither.status_code == 422
+    assert "give the address of one" in neither.content.decode()
