@@ -7,11 +7,12 @@ from typing import Any
 
 from ml import hardware
 from ml.diagnosis import PARTS, Facts, diagnose, split_time
-from sessions.hardware import read_hardware
+from sessions.hardware import gpu_index, read_hardware
 from sessions.metrics import find_not_finite, read_series
 from sessions.models import TrainingSession
 
 MOST_POINTS = 2000
+MOST_MEANS = 200  # of buckets: enough for a mean, and the page asks at every epoch
 
 
 def describe_diagnosis(session: TrainingSession) -> dict[str, Any]:
@@ -31,11 +32,12 @@ def describe_diagnosis(session: TrainingSession) -> dict[str, Any]:
 
 def gather_facts(session: TrainingSession) -> Facts:
     loss = read_series(session, "loss", max_points=MOST_POINTS)
-    seconds = {name: read_series(session, name, max_points=MOST_POINTS).values for name in PARTS}
+    seconds = {name: read_series(session, name, max_points=MOST_MEANS).values for name in PARTS}
     rows = session.epoch_metrics.order_by("epoch").values(
         "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "extra"
     )
-    busy = read_hardware(session)["series"].get("gpu_busy_percent", [])
+    has_gpu = gpu_index(session) is not None
+    busy = read_hardware(session)["series"].get("gpu_busy_percent", []) if has_gpu else []
     return Facts(
         config=session.config,
         epochs=[dict(row) for row in rows],
