@@ -22,12 +22,8 @@ SIMILAR = {
 }
 
 
-def is_name(name: str) -> bool:
-    return _NAME.fullmatch(name) is not None
-
-
 def check_name(name: str) -> str:
-    if is_name(name):
+    if _NAME.fullmatch(name):
         return name
     shown = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
     message = (

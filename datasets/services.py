@@ -26,7 +26,6 @@ from datasets.access import require_change
 from datasets.models import Dataset, DatasetVersion
 from datasets.names import (
     check_name,
-    is_name,
     name_from_filename,
     not_found_sentence,
     read_reference,
@@ -278,8 +277,8 @@ def find_version(reference: str) -> DatasetVersion:
 
 def find_dataset(name: str) -> Dataset:
     rows = Dataset.objects.select_related("owner")
-    # What is no name is not asked for: PostgreSQL does not even take a NUL.
-    if is_name(name) and (dataset := rows.filter(name=name).first()):
+    # PostgreSQL answers a NUL with an exception.
+    if "\x00" not in name and (dataset := rows.filter(name=name).first()):
         return dataset
     if deleted := trash.find_entry(TRASH, name):
         raise DatasetNotFound(f"Dataset not found: {name} {deleted.way_back}")
