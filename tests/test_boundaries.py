@@ -33,7 +33,7 @@ PLANTED = [
     ("jobs/models.py", "import jobs.services", "inside an app"),
     ("inference/services.py", "import sessions.models", "layers"),
     ("inference/services.py", "import ml.serve.tensors", "heavy"),
-    ("ml/config.py", "import django", "ml knows nobody"),
+    ("ml/config/__init__.py", "import django", "ml knows nobody"),
     ("sessions/services.py", "def late() -> None:\n    import torch", "heavy"),
     ("sessions/services.py", "import ml.train.loop", "heavy"),
 ]
