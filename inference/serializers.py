@@ -81,7 +81,7 @@ class LoadedModelSerializer(serializers.ModelSerializer[LoadedModel]):
         return loaded.error or None
 
 
-class InputsField(serializers.Field[Any, Any, Any, Any]):
+class InputsField(serializers.JSONField):
     """An object {name: values}, or a list: rows of a table, or the only input of a model."""
 
     def to_internal_value(self, data: Any) -> Any:
@@ -90,9 +90,6 @@ class InputsField(serializers.Field[Any, Any, Any, Any]):
                 "must be an object {name: values}, or a list of rows", code="invalid"
             )
         return data
-
-    def to_representation(self, value: Any) -> Any:
-        return value
 
 
 class PredictSerializer(ChangeSerializer):
