@@ -13,6 +13,7 @@ SECONDS = 45
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("nonsense")
+@pytest.mark.timeout(600)
 def test_no_nonsense_makes_the_server_fail(tmp_path: Path) -> None:
     """As much as goes into the time; `python -m benchmarks.fuzz_api` asks thousands."""
     report = tmp_path / "report.json"

@@ -30,7 +30,11 @@ from tests.chaos.checks import FIELDS, check_files, weights_of
 from tests.chaos.driver import drive
 from tests.servers import environment, manage, run_django, start_django
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("supervisor-faults")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("supervisor-faults"),
+    pytest.mark.timeout(600),  # each starts a dozen processes, one after the other
+]
 
 REQUEUE = "supervisor.before_requeue"
 STRAIGHT = tuple(point for point in failpoints.SUPERVISOR_POINTS if point != REQUEUE)

@@ -23,6 +23,7 @@ from tests.chaos.checks import FIELDS, check_files, weights_of
 from tests.chaos.driver import drive
 from tests.ml.train.runs import history, make_run, train
 
+pytestmark = pytest.mark.timeout(600)  # some start half a dozen trainers, one after the other
 EPOCHS = list(range(1, FIELDS["epochs"] + 1))
 # Where a result is already told, nothing is left to be tried again.
 TOLD = {"result.after_write", "launcher.before_exit", "launcher.after_exit"}
