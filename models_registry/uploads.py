@@ -23,7 +23,7 @@ from models_registry.names import check_name
 from models_registry.services import register_version, set_description
 
 CHECK_SECONDS = 600
-MAX_FILES = 200
+MAX_FILES = 100  # as many as Django takes in one form
 
 
 @dataclass(frozen=True, kw_only=True)

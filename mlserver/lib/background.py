@@ -33,8 +33,8 @@ _started: list[subprocess.Popen[bytes]] = []
 
 @dataclass(frozen=True)
 class BackgroundChild:
-    """One child, known by its folder: `lock` is held while it lives, `answer.json` is written by
-    it, `errors.log` holds what its libraries said."""
+    """One child, known by its folder: `lock` is held while it lives, `pid` says which it is,
+    `answer.json` is written by it, `errors.log` holds what its libraries said."""
 
     folder: Path
 
@@ -46,12 +46,13 @@ class BackgroundChild:
     ) -> None:
         self.folder.mkdir(parents=True)
         (self.folder / "payload.json").write_text(json.dumps(payload))
-        # The child inherits the open lock: the kernel frees it when the child ends, however.
-        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        # The child inherits the open lock: the kernel frees it when the child ends, however. It
+        # can hold it but not write: what it says of itself must not decide whom stop() kills.
+        lock = os.open(self.folder / "lock", os.O_RDONLY | os.O_CREAT, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             process = self._spawn(child_command(verb, cpu_seconds, memory_bytes), lock)
-            os.pwrite(lock, f"{process.pid}\n".encode(), 0)
+            (self.folder / "pid").write_text(f"{process.pid}\n")
         finally:
             os.close(lock)
         _started.append(process)
@@ -86,9 +87,10 @@ class BackgroundChild:
 
     def stop(self) -> None:
         """Kill it with all that it started; the held lock proves that the pid is still its own."""
-        if self.is_running() and (pid := (self.folder / "lock").read_text().strip()):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(int(pid), signal.SIGKILL)
+        if self.is_running():
+            # ValueError: whoever began it has not said yet which child it is, or died before.
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError, ValueError):
+                os.killpg(int((self.folder / "pid").read_text()), signal.SIGKILL)
 
     def answer(self) -> Any:
         """What the verb returned, once it no longer runs; raises ChildRefused or ChildFailed."""

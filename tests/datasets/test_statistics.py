@@ -130,7 +130,7 @@ def test_cancelling_ends_the_child(version: DatasetVersion, settings: Settings) 
     lease = claim()
     assert work(lease)
     child = BackgroundChild(settings.RUNS_DIR / f"{lease.job_id}-1")
-    pid = int((child.folder / "lock").read_text())
+    pid = int((child.folder / "pid").read_text())
     cancel_job(job())
     finish(lease)
 

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,6 +69,7 @@ def object_array() -> bytes:
     return stream.getvalue()
 
 
+@cache
 def nested_functions(count: int = 3000) -> bytes:
     """Each function calls the next: a runtime that unfolds them overflows its stack."""
     opset = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
@@ -149,6 +151,7 @@ def outside_data(location: str) -> bytes:
     return onnx_bytes(node, weights=(external_tensor(location),))
 
 
+@cache
 def long_header(size: int = 84 * 10**6) -> bytes:
     """A safetensors file of 84 MB that is all header."""
     entry = {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}
@@ -171,10 +174,12 @@ def linked_zip() -> bytes:
     return stream.getvalue()
 
 
+@cache
 def zip_bomb() -> bytes:
     return pack_zip({"model.safetensors": bytes(200_000_000)}, compression=zipfile.ZIP_DEFLATED)
 
 
+@cache
 def tar_bomb() -> bytes:
     return pack_tar({"model.safetensors": bytes(200_000_000)})
 
@@ -190,6 +195,7 @@ def lying_zip() -> bytes:
     return bytes(honest)
 
 
+@cache
 def long_parquet() -> bytes:
     """300 million rows of one value, run-length encoded into kilobytes."""
     stream = io.BytesIO()
@@ -200,11 +206,13 @@ def long_parquet() -> bytes:
     return stream.getvalue()
 
 
+@cache
 def wide_csv() -> bytes:
     names = ",".join(f"c{number}" for number in range(5_000_000))
     return f"{names}\n{'1,' * 4_999_999}1\n".encode()
 
 
+@cache
 def large_png(side: int = 13_000) -> bytes:
     """A ZIP of two images of 169 million pixels, kilobytes each."""
     line = b"\0" + bytes(side)

@@ -35,7 +35,7 @@ class Doubler(torch.nn.Module):
 
 
 def script(module: torch.nn.Module, path: Path) -> bytes:
-    torch.jit.save(torch.jit.script(module), path)  # type: ignore[no-untyped-call]
+    torch.jit.save(torch.jit.script(module), path)
     return path.read_bytes()
 
 

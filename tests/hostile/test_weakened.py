@@ -39,16 +39,11 @@ CHECKS = {
     ),
     "a header of 84 MB": "from ml.formats import header; header.MAX_HEADER_BYTES = 2**30",
 }
-# Libraries that a hostile file brings down when it gets through to them: the code, how they end.
+# Libraries that a hostile file brings down when it gets through to them.
 CRASHES = {
-    "3,000 nested functions": (
-        "import onnxruntime; onnxruntime.InferenceSession(payload['folder'] + '/0')", -11
-    ),
-    "4 GiB from a few bytes": (
-        "import onnxruntime; onnxruntime.InferenceSession(payload['folder'] + '/0').run(None, {})",
-        1,
-    ),
-}  # fmt: skip
+    "3,000 nested functions": "InferenceSession(payload['folder'] + '/0')",
+    "4 GiB from a few bytes": "InferenceSession(payload['folder'] + '/0').run(None, {})",
+}
 
 
 def run(folder: Path, name: str, *parts: str, content: bytes | None = None) -> Any:
@@ -80,8 +75,10 @@ def test_without_its_check_the_file_is_accepted(tmp_path: Path, name: str) -> No
 
 @pytest.mark.parametrize("name", CRASHES)
 def test_unchecked_it_brings_the_library_down(tmp_path: Path, name: str) -> None:
-    code, ending = CRASHES[name]
-    assert run(tmp_path, name, code).returncode == ending
+    assert (
+        run(tmp_path, name, "from onnxruntime import InferenceSession", CRASHES[name]).returncode
+        != 0
+    )
 
 
 def test_an_unchecked_padding_aborts_the_process(tmp_path: Path) -> None:
