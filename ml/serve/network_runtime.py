@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ml.serve.answers import describe_answers, from_shares
 from ml.serve.errors import LoadRefused
 from ml.serve.runtimes import Options
 from ml.serve.signature import Signature, TensorSpec
@@ -21,21 +22,21 @@ IMAGE = "image"
 class NetworkRuntime:
     """Inputs are the columns by name, or `image` (N, H, W[, C]) as the dataset had them.
 
-    Outputs: `label`, `probability`, `probabilities` (N, classes); or `value`. They equal those of
-    `predict` in the folder's model.py.
+    Answers equal those of `predict` in the folder's model.py.
     """
 
     def __init__(self, folder: Path, options: Options) -> None:
         torch.set_num_threads(options.threads)
         try:
             network, self._preprocess = model.load(folder)
+            is_regression = self._preprocess["task"] == "regression"
+            self._classes = None if is_regression else self._preprocess["classes"]
+            inputs = tuple(_inputs(self._preprocess))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise LoadRefused(f"The network cannot be built from its files: {error}") from error
         self._device = torch.device(options.device)
         self._network = network.to(self._device)
-        self.signature = Signature(
-            inputs=tuple(_inputs(self._preprocess)), outputs=tuple(_outputs(self._preprocess))
-        )
+        self.signature = Signature(inputs=inputs, outputs=describe_answers(self._classes))
 
     def predict(self, inputs: Inputs, outputs: Sequence[str]) -> Inputs:
         answers = self._decode(self._compute(self._encode(inputs)))
@@ -56,12 +57,9 @@ class NetworkRuntime:
         return raw
 
     def _decode(self, raw: np.ndarray) -> Inputs:
-        if self._preprocess["task"] == "regression":
+        if self._classes is None:
             return {"value": np.array(model.decode(self._preprocess, raw), np.float64)}
-        shares = model.probabilities(raw)
-        best = shares.argmax(axis=1)
-        labels = np.array(self._preprocess["classes"], dtype=_label_type(self._preprocess))
-        return {"label": labels[best], "probability": shares.max(axis=1), "probabilities": shares}
+        return from_shares(self._classes, model.probabilities(raw))
 
 
 def _inputs(preprocess: Mapping[str, Any]) -> list[TensorSpec]:
@@ -76,19 +74,3 @@ def _column(preprocess: Mapping[str, Any], name: str) -> TensorSpec:
     is_category = preprocess["encodings"][name]["kind"] == "category"
     datatype = "BYTES" if is_category else "FP64"
     return TensorSpec(name=name, datatype=datatype, shape=(None,), is_column=True)
-
-
-def _outputs(preprocess: Mapping[str, Any]) -> list[TensorSpec]:
-    if preprocess["task"] == "regression":
-        return [TensorSpec(name="value", datatype="FP64", shape=(None,))]
-    label = "INT64" if _label_type(preprocess) is np.int64 else "BYTES"
-    return [
-        TensorSpec(name="label", datatype=label, shape=(None,)),
-        TensorSpec(name="probability", datatype="FP64", shape=(None,)),
-        TensorSpec(name="probabilities", datatype="FP64", shape=(None, len(preprocess["classes"]))),
-    ]
-
-
-def _label_type(preprocess: Mapping[str, Any]) -> type[np.generic]:
-    are_numbers = all(type(label) is int for label in preprocess["classes"])
-    return np.int64 if are_numbers else np.object_

@@ -12,6 +12,7 @@ from ml.serve.errors import LoadRefused
 from ml.serve.signature import Signature
 from ml.serve.tensors import Inputs
 
+FEATURES_FILES = ("model.onnx", "preprocess.json")
 NETWORK_FILES = ("config.json", "preprocess.json", "model.safetensors")
 
 
@@ -43,6 +44,10 @@ def open_runtime(folder: Path, options: Options) -> Runtime:
         from ml.serve.network_runtime import NetworkRuntime
 
         return NetworkRuntime(folder, options)
+    if all((folder / name).is_file() for name in FEATURES_FILES):
+        from ml.serve.features_runtime import FeaturesRuntime
+
+        return FeaturesRuntime(folder, options)
     graphs = sorted(folder.glob("*.onnx"))
     if len(graphs) == 1:
         from ml.serve.onnx_runtime import OnnxRuntime
@@ -51,7 +56,7 @@ def open_runtime(folder: Path, options: Options) -> Runtime:
     names = ", ".join(sorted(path.name for path in folder.iterdir())[:10])
     raise LoadRefused(
         f"No runtime serves a folder with {names}. Served are: one .onnx file, and networks"
-        " that were trained here."
+        " and classical models that were trained here."
     )
 
 

@@ -11,6 +11,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
+from ml.config import FeaturesConfig, parse_config
+from ml.features.learn import fit_table, fit_texts
 from ml.train import model as network
 
 FLOAT = TensorProto.FLOAT
@@ -103,6 +105,24 @@ def write_network(folder: Path) -> Path:
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "preprocess.json").write_text(json.dumps(preprocess))
     save_file(network.build(config).state_dict(), folder / "model.safetensors")
+    return folder
+
+
+def write_features(folder: Path, kind: str) -> Path:
+    """A classical model of a table, or of `text`, as recipe `features` leaves it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = parse_config({"recipe": "features", "dataset": "d", "min_document_frequency": 1})
+    assert isinstance(config, FeaturesConfig)
+    targets = np.arange(20) % 2
+    if kind == "table":
+        colours = np.array(["red", "blue"] * 10, dtype=object)
+        columns = {"x": np.arange(20.0), "colour": colours}
+        fitted = fit_table(config, columns, {"colour": ["blue", "red"]}, targets, ["no", "yes"])
+    else:
+        texts = ["good and kind", "bad and cruel"] * 10
+        fitted = fit_texts(config, "text", "body", texts, targets, ["no", "yes"])
+    (folder / "model.onnx").write_bytes(fitted.onnx)
+    (folder / "preprocess.json").write_text(json.dumps(fitted.preprocess))
     return folder
 
 

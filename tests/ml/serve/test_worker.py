@@ -11,8 +11,15 @@ import onnxruntime
 import psutil
 import pytest
 
+from ml.features import model as features
 from ml.train import model as network
-from tests.ml.serve.models import list_files, write_gather, write_network, write_onnx
+from tests.ml.serve.models import (
+    list_files,
+    write_features,
+    write_gather,
+    write_network,
+    write_onnx,
+)
 from tests.ml.serve.workers import WorkerProcess, worker
 
 
@@ -146,6 +153,27 @@ def test_a_network_answers_as_its_own_code_does(tmp_path: Path) -> None:
     assert outputs["probability"] == [answer["probability"] for answer in direct]
     shares = [list(answer["probabilities"].values()) for answer in direct]
     assert outputs["probabilities"] == shares
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows"),
+    [
+        ("table", [{"x": 1.5, "colour": "red"}, {"x": None, "colour": None}]),
+        ("text", [{"body": "good"}, {"body": "a cruel thing"}, {"body": None}]),
+    ],
+)
+def test_a_classical_model_answers_as_its_own_code_does(
+    tmp_path: Path, kind: str, rows: list[dict[str, object]]
+) -> None:
+    folder = write_features(tmp_path / kind, kind)
+    direct = features.predict(folder, rows)
+    with worker(folder, files=list_files(folder)) as started:
+        assert started.wait_for("ready")["is_batchable"]
+        with started.asking() as asker:
+            reply, outputs = asker.predict(rows)
+    assert reply["ok"], reply
+    assert outputs["label"] == [answer["label"] for answer in direct]
+    assert outputs["probability"] == [answer["probability"] for answer in direct]
 
 
 def test_a_changed_file_is_refused(tmp_path: Path) -> None:
