@@ -2,6 +2,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
+from django.test import Client
 
 from jobs.leases import Lease, LeaseLost
 from jobs.models import Job, LogLine, State
@@ -142,3 +144,18 @@ def test_a_series_can_be_read_from_a_step_on(session: TrainingSession) -> None:
 
 def test_the_run_lies_under_the_runs_directory(session: TrainingSession, tmp_path: Path) -> None:
     assert session.run_path.is_relative_to(tmp_path)
+
+
+def test_sampled_answers_are_kept_and_shown(
+    session: TrainingSession, run: RunDir, lease: Lease, journal: Journal, owner: User
+) -> None:
+    sample = {"prompt": "<b>add</b> 1 2", "generated": "is 4", "expected": "is 3"}
+    journal.write("sample", epoch=2, samples=[sample])
+    assert ingest(session, run, lease)
+    session.refresh_from_db()
+    assert session.summary["samples"] == {"epoch": 2, "samples": [sample]}
+    client = Client(headers={"accept": "text/html"})
+    client.force_login(owner)
+    page = client.get(f"/sessions/{session.pk}/").content.decode()
+    assert "&lt;b&gt;add&lt;/b&gt; 1 2" in page
+    assert "validation after epoch 2" in page
