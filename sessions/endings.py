@@ -99,6 +99,7 @@ def _register_model(
             "dataset": str(version),
             "dataset_sha256": version.sha256 if version else None,
             "recipe": session.recipe,
+            "base_model": session.base_model or None,
             "seed": session.config.get("seed"),
             "mlserver": VERSION,
             "environment": session.summary.get("environment", {}),

@@ -19,6 +19,7 @@ from jobs.slices import look_until_done
 from ml import failpoints
 from ml.exits import EXIT_CODES
 from ml.rundir import RunDir
+from mlserver.lib.errors import AppError
 from sessions.endings import NO_SPACE_SECONDS, finish, settle_failure
 from sessions.hangs import end_if_hung
 from sessions.ingest import ingest
@@ -113,7 +114,11 @@ def _launch(session: TrainingSession, run: RunDir, lease: Lease) -> bool:
         jobs.requeue_job(session.job, code="disk_full", sentence=sentence, delay_seconds=delay)
         return False
     if not run.config_path.exists():
-        run.create(run_config(session.pk, session.config, session.dataset_version))
+        try:
+            run.create(run_config(session.pk, session.config, session.dataset_version))
+        except AppError as error:  # its base model was deleted while it waited
+            jobs.end_job(session.job, State.FAILED, code=error.code, sentence=error.detail)
+            return False
     run.write_control("run")
     _start_launcher(session, run, lease)
     lease.write(phase="starting")

@@ -335,3 +335,14 @@ def test_abandoning_a_session_gives_its_processes_back(
     assert not RunDir(session.run_path).is_locked()
     _, alive = psutil.wait_procs(tree, timeout=30)
     assert not alive
+
+
+def test_a_base_model_that_was_deleted_meanwhile_ends_it_with_a_sentence(
+    start: Callable[..., TrainingSession],
+) -> None:
+    session = start()
+    session.config["base_model"] = "gone@1"
+    session.save()
+    job = work_until(claim().pk, lambda job: job.is_final)
+    assert (job.state, job.error_code) == (State.FAILED, "base_model_not_found")
+    assert "base_model 'gone@1' is not here" in job.error

@@ -25,7 +25,8 @@ HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 PAD, END, BEGIN = "<pad>", "</s>", "<s>"
 FRAMES = {"text2text": f"$A {END}", "causal": "$A", "classify": f"{BEGIN} $A {END}"}
 """What a tokenizer made here puts around a text, by recipe; causal learns its end by itself."""
-MOST_POSITIONS = 2  # RoBERTa counts positions from the padding's number on
+COUNTS_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "longformer")
+"""Kinds of models whose first position is numbered after the padding token."""
 
 transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -138,10 +139,21 @@ def new_config(config: TextConfig, tokenizer: Any, longest: int) -> Any:
     sizes = {"hidden_size": width, "intermediate_size": 4 * width}
     sizes |= {"num_hidden_layers": layers, "num_attention_heads": heads}
     places = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), config.dropout)
-    positions = longest + tokenizer.pad_token_id + MOST_POSITIONS
+    positions = longest + tokenizer.pad_token_id + 1
     return AutoConfig.for_model(
         "roberta", **tokens, **sizes, **places, max_position_embeddings=positions
     )
+
+
+def count_positions(model: Any, tokenizer: Any) -> int | None:
+    """Tokens that the model takes at once; None: relative positions, as T5's, know no end."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if not isinstance(positions, int):
+        return None
+    if model.config.model_type in COUNTS_FROM_PADDING:
+        positions -= tokenizer.pad_token_id + 1
+    most: int = tokenizer.model_max_length
+    return min(positions, most)
 
 
 def _refused(name: str | None, why: str) -> TrainingFailed:

@@ -17,6 +17,7 @@ from ml.train.export import as_json
 from ml.train.held_back import hold_back
 from ml.train.recipes.bases import (
     base_name,
+    count_positions,
     find_base,
     learn_tokenizer,
     load_model,
@@ -66,6 +67,7 @@ class LanguageTask(Task):
         else:
             self.tokenizer = load_tokenizer(config, base)
         self.module = self._make_module(base).to(device)
+        self.positions = count_positions(self.module, self.tokenizer)
         self.max_length = self.fit("max_length", config.max_length)
         self.inputs, self.labels = self._encode()
         self._leave_out_empty()
@@ -129,13 +131,6 @@ class LanguageTask(Task):
         # Else it is the path of this machine where the weights were read.
         wrapped.peft_config["default"].base_model_name_or_path = base_name(config)
         return wrapped
-
-    @property
-    def positions(self) -> int | None:
-        """Tokens that the model takes at once; None: relative positions, as T5's, know no end."""
-        positions = getattr(self.module.config, "max_position_embeddings", None)
-        most: int = self.tokenizer.model_max_length
-        return min(positions, most) if isinstance(positions, int) else None
 
     def fit(self, field: str, wanted: int) -> int:
         """As many tokens as are wanted and the model has positions for."""

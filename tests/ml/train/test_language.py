@@ -200,6 +200,21 @@ def test_a_model_with_fewer_positions_shortens_the_samples(tmp_path: Path) -> No
     assert "max_length 512 is more than the model takes; 16 is used." in warnings(run)
 
 
+def test_positions_that_begin_after_the_padding_are_counted_so(tmp_path: Path) -> None:
+    """RoBERTa's first position has the number after its padding token's."""
+    rows = [{"text": "a b c d e f g h " * 9, "label": "xy"[n % 2]} for n in range(8)]
+    dataset = make_rows(tmp_path / "data", rows)
+    base = make_base(tmp_path / "base", "classify", positions=16)
+    settings = json.loads((base / "tokenizer_config.json").read_text())
+    del settings["model_max_length"]
+    (base / "tokenizer_config.json").write_text(json.dumps(settings))
+    run = make_language_run(
+        tmp_path / "run", "classify", dataset, base_model={"path": str(base)}, max_length=512
+    )
+    assert train(run) == 0
+    assert "max_length 512 is more than the model takes; 16 is used." in warnings(run)
+
+
 def causal_task(tmp_path: Path, rows: list[dict[str, Any]], **fields: Any) -> CausalTask:
     dataset = make_rows(tmp_path / "data", rows)
     given = {"recipe": "causal", "dataset": {"path": str(dataset)}, **SCRATCH, **fields}
