@@ -147,6 +147,24 @@ def test_lora_trains_little_and_is_merged_in_the_end(tmp_path: Path) -> None:
     assert not torch.allclose(before, logits_of(merged), atol=1e-3)
 
 
+@pytest.mark.parametrize("recipe", ["text2text", "classify"])
+@pytest.mark.parametrize("merge", [True, False])
+def test_lora_fits_every_recipe(tmp_path: Path, recipe: str, merge: bool) -> None:
+    dataset = make_rows(tmp_path / "data", rows_for(recipe))
+    base = {"path": str(make_base(tmp_path / "base", recipe)), "name": "small"}
+    fields: dict[str, Any] = {"base_model": base, "lora_rank": 4, "gradient_checkpointing": True}
+    more = {} if merge else {"lora_merge": False}
+    run = make_language_run(tmp_path / "run", recipe, dataset, epochs=4, **fields, **more)
+    assert train(run) == 0
+    assert losses(run)[-1] < losses(run)[0]
+    if merge:
+        assert AUTO[recipe].from_pretrained(run.model_path)
+    else:
+        labels = {"num_labels": 2} if recipe == "classify" else {}
+        whole = AUTO[recipe].from_pretrained(tmp_path / "base", **labels)
+        assert PeftModel.from_pretrained(whole, run.model_path)
+
+
 def test_lora_without_merging_leaves_the_adapter_alone(tmp_path: Path) -> None:
     run = lora_run(tmp_path, lora_merge=False, lora_targets=["c_attn"])
     assert not (run.model_path / "model.safetensors").exists()
