@@ -86,6 +86,8 @@ def _no_plain_file(name: str) -> DataError:
 def _check_name(name: str, seen: set[str]) -> None:
     """Refuse a name that leads out of the archive or is there already; add it to the seen ones."""
     shown = name[:100]
+    if not name:
+        raise DataError("The archive has a member without a name.", code="unsafe_name")
     if len(name) > LONGEST_NAME:
         raise DataError(f"The name {shown!r}… has {len(name):,} characters.", code="unsafe_name")
     if "\\" in name or name.startswith("/") or ".." in PurePosixPath(name).parts or ":" in name:

@@ -5,7 +5,7 @@ that call functions, the sizes of tensors, the files that weights are to come fr
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -41,9 +41,10 @@ def check_onnx(path: Path, others: Iterable[str]) -> Facts:
         raise ModelRefused(f"{path.name} is no ONNX model: its graph has no operators.")
     _check_functions(model, path.name)
     locations = [_check_tensor(tensor, path, set(others)) for tensor in _tensors(model)]
+    weights = {each.name for each in model.graph.initializer}
     facts = {
-        "inputs": _values(model.graph.input, {each.name for each in model.graph.initializer}),
-        "outputs": _values(model.graph.output, set()),
+        "inputs": _values(model.graph.input, path.name, weights),
+        "outputs": _values(model.graph.output, path.name),
         "opsets": {each.domain or "ai.onnx": each.version for each in model.opset_import},
         "parameter_count": sum(math.prod(each.dims) for each in model.graph.initializer),
         "external": sorted({each for each in locations if each}),
@@ -57,7 +58,7 @@ def _check_rules(path: Path) -> None:
     """What ONNX itself says of a well-formed model."""
     try:
         check_model(str(path))
-    except ValidationError as error:
+    except (ValidationError, UnicodeDecodeError) as error:
         raise ModelRefused(f"{path.name} breaks a rule of ONNX: {_first_line(error)}") from error
 
 
@@ -219,14 +220,20 @@ def _check_values(tensor: TensorProto, count: int, name: str) -> None:
 
 def _size_bytes(kind: int, count: int, name: str) -> int:
     """How many bytes so many numbers of a type take in a file."""
-    try:
-        dtype = tensor_dtype_to_np_dtype(kind)
-    except (KeyError, ValueError):
-        raise ModelRefused(f"{name} has a tensor of the unknown type {kind}.") from None
-    type_name = TensorProto.DataType.Name(kind)
+    type_name = _type_name(kind, name)
+    if kind == TensorProto.UNDEFINED:
+        raise ModelRefused(f"{name} has a tensor without a type.")
     bits = {"4": 4, "2": 2}.get(type_name.removeprefix("U").removeprefix("INT"), 0)
-    bits = bits or (4 if type_name == "FLOAT4E2M1" else dtype.itemsize * 8)
+    if type_name == "FLOAT4E2M1":
+        bits = 4
+    bits = bits or tensor_dtype_to_np_dtype(kind).itemsize * 8
     return (count * bits + 7) // 8
+
+
+def _type_name(kind: int, name: str) -> str:
+    if kind not in TensorProto.DataType.values():
+        raise ModelRefused(f"{name} has a tensor of the unknown type {kind}.")
+    return str(TensorProto.DataType.Name(kind))
 
 
 # --- What it would take -------------------------------------------------------------------
@@ -239,7 +246,7 @@ def _check_sizes(model: ModelProto, name: str) -> None:
             tensor.ClearField("raw_data")  # inference looks at its shape only
     try:
         inferred = infer_shapes(model, data_prop=True)
-    except (InferenceError, ValidationError) as error:
+    except (InferenceError, ValidationError, UnicodeDecodeError) as error:
         raise ModelRefused(f"The shapes in {name} do not fit: {_first_line(error)}") from error
     for value in [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]:
         kind = value.type.tensor_type
@@ -252,12 +259,14 @@ def _check_sizes(model: ModelProto, name: str) -> None:
             )
 
 
-def _values(values: Iterable[ValueInfoProto], weights: set[str]) -> list[Facts]:
+def _values(
+    values: Iterable[ValueInfoProto], name: str, weights: Collection[str] = ()
+) -> list[Facts]:
     """Name, type and shape of inputs or outputs; a size that is free has a name or is null."""
     return [
         {
             "name": value.name,
-            "dtype": TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower(),
+            "dtype": _type_name(value.type.tensor_type.elem_type, name).lower(),
             "shape": [
                 size.dim_value if size.HasField("dim_value") else size.dim_param or None
                 for size in value.type.tensor_type.shape.dim

@@ -1,11 +1,15 @@
 """What becomes of a model that somebody brings: kept, cleaned, or refused with a reason."""
 
 import json
+import tempfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import helper
 
 from ml.data.content import DataError
@@ -229,7 +233,38 @@ def test_an_empty_archive_is_refused(tmp_path: Path) -> None:
     assert "no files" in refusal(tmp_path, {"m.zip": pack_zip({})}).message
 
 
+def test_a_member_without_a_name_is_refused(tmp_path: Path) -> None:
+    content = pack_zip({"zz": b"x", "b": b"y"}).replace(b"zz", b"\0z")  # cut at its NUL
+    with pytest.raises(DataError, match="without a name"):
+        take(tmp_path, {"m.zip": content})
+
+
 def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
     content = pack_tar(t5_folder())
     with pytest.raises(DataError, match="damaged"):
         take(tmp_path, {"m.tar.gz": content[: len(content) // 2]})
+
+
+SOUND = {
+    "t5.zip": pack_zip(t5_folder()),
+    "t5.tar": pack_tar(t5_folder(), mode="w"),
+    "relu.onnx": onnx_bytes(),
+    "w.safetensors": weights(a=(2, 3)),
+}
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    name=st.sampled_from(sorted(SOUND)),
+    place=st.floats(0, 1, exclude_max=True),
+    byte=st.integers(0, 255),
+    is_cut=st.booleans(),
+)
+def test_damage_is_taken_or_refused_but_never_anything_else(
+    name: str, place: float, byte: int, is_cut: bool
+) -> None:
+    content = bytearray(SOUND[name])
+    at = int(place * len(content))
+    content[at] = byte
+    with tempfile.TemporaryDirectory() as folder, suppress(ModelRefused, DataError):
+        take(Path(folder), {name: bytes(content[: at + 1] if is_cut else content)})
