@@ -41,7 +41,7 @@ MOST_STUMBLES = 3
 STEADY_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 30.0
 NOTE_USE_SECONDS = 5.0
-RESERVED_BYTES = 8 * 2**30
+RESERVED_BYTES = 2 * 2**30
 """Libraries reserve more address space than they ever use."""
 
 

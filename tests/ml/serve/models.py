@@ -55,6 +55,18 @@ def write_gather(folder: Path) -> Path:
     )
 
 
+def write_hog(folder: Path) -> Path:
+    """A few hundred bytes that ask for 64 GB as soon as they run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    size = numpy_helper.from_array(np.array([2**34], np.int64), "size")
+    nodes = [
+        helper.make_node("ConstantOfShape", ["size"], ["much"]),
+        helper.make_node("ReduceSum", ["much"], ["sum"]),
+        helper.make_node("Add", ["x", "sum"], ["y"]),
+    ]
+    return save(folder / "model.onnx", nodes, [size], ("rows",), ("rows",))
+
+
 def save(
     path: Path,
     nodes: list[Any],

@@ -17,6 +17,7 @@ from tests.ml.serve.models import (
     list_files,
     write_features,
     write_gather,
+    write_hog,
     write_network,
     write_onnx,
 )
@@ -192,6 +193,13 @@ def test_a_file_that_was_not_registered_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model" / "more").write_text("x")
     with worker(tmp_path / "model", files=files) as started:
         assert "more lies" in started.wait_for("refused")["message"]
+
+
+def test_a_model_that_takes_more_memory_than_it_may_is_refused(tmp_path: Path) -> None:
+    write_hog(tmp_path / "hog")
+    with worker(tmp_path / "hog", memory_bytes=4 * 2**30) as started:
+        refused = started.wait_for("refused")
+        assert "alloc" in refused["message"], refused
 
 
 def test_weights_beside_the_model_are_read(tmp_path: Path) -> None:
