@@ -15,6 +15,7 @@ def test_the_light_modules_import_nothing_heavy() -> None:
     child = subprocess.run([sys.executable, "-P", "-c", SCRIPT], capture_output=True, check=False)
     assert child.returncode == 0, child.stderr
 
+
 NETWORK = """
 import sys
 import ml.train.__main__, ml.train.recipes.network
