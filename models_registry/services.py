@@ -92,7 +92,8 @@ def register_version(
                 file_path=storage.free_path(model.name, model.last_number),
                 created_by=owner,
             )
-            facts = {"session": session, "size_bytes": version.size_bytes}
+            origin = {"session": session} if session else {}
+            facts = {**origin, "size_bytes": version.size_bytes}
             audit.record(owner, "model_version.register", version, after=facts)
             # Last, so that a refusal of the database leaves no folder behind.
             storage.place(incoming, version.file_path)
