@@ -26,8 +26,9 @@ const moment = (seconds, style) => new Intl.DateTimeFormat("en-GB", style).forma
 const timeLabels = (_, ticks, __, ___, step) => ticks.map(tick => moment(tick,
   step < 60 ? { ...CLOCK, second: "2-digit" } : step < 86400 ? CLOCK : { day: "numeric", month: "short" }));
 
-/** A running mean that forgets with the given weight: the trend under the noise. */
-export function smooth({ x, y }, weight = 0.95) {
+/** A running mean over about a twentieth of the curve: the trend under the noise, close behind it. */
+export function smooth({ x, y }) {
+  const weight = 1 - 1 / Math.min(20, Math.max(1, y.length / 20));
   let mean = 0, trust = 0;
   return { x, y: y.map(value => {
     if (value === null) return null;
