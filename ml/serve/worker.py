@@ -110,6 +110,8 @@ class Worker:
     async def end(self) -> None:
         self.is_draining = True
         await self.batcher.drain()
+        while any(connection.is_owed_answers for connection in self.connections):
+            await asyncio.sleep(0.01)  # computed, but not yet written
         for connection in list(self.connections):
             connection.close()
         while self.connections:  # their last replies are on the way
@@ -148,6 +150,10 @@ class Connection(asyncio.Protocol):
         self._reader = FrameReader()
         self._pending: dict[Any, asyncio.Future[Answer]] = {}
         self._transport: asyncio.Transport | None = None
+
+    @property
+    def is_owed_answers(self) -> bool:
+        return bool(self._pending)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
