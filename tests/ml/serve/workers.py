@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,12 @@ class Asker:
                 raise EOFError
             self._waiting += self._reader.feed(data)
         return self._waiting.pop(0)
+
+    def receive_rest(self) -> Iterator[Frame]:
+        """Until the worker hangs up."""
+        with suppress(EOFError):
+            while True:
+                yield self.receive()
 
     def predict(self, inputs: Any, **header: Any) -> tuple[dict[str, Any], Any]:
         """The reply's header, and the outputs as JSON."""
