@@ -155,7 +155,7 @@ def audit_page(request: HttpRequest) -> HttpResponse:
         "search": search,
         "kind": kind,
         "kinds": kinds,
-        "command": curl(request, "/api/v1/audit/?limit=20"),
+        "command": curl(request, "/api/v1/audit/?limit=20", options="-H 'Accept: text/csv'"),
     }
     return render(request, "accounts/audit.html", context)
 

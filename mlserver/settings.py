@@ -287,6 +287,7 @@ REST_FRAMEWORK = {
     "URL_FORMAT_OVERRIDE": None,  # ?format= filters the datasets; DRF would take it for itself
     "DEFAULT_PARSER_CLASSES": ["mlserver.api.json.JSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["mlserver.api.json.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "mlserver.api.tables.Negotiation",
     "DEFAULT_FILTER_BACKENDS": ["mlserver.api.paging.DeclaredFilters"],
     "DEFAULT_PAGINATION_CLASS": "mlserver.api.paging.SkipLimitPagination",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",

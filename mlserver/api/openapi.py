@@ -85,8 +85,17 @@ def document_problems(
     for route, operations in result["paths"].items():
         for method in METHODS:
             if operation := operations.get(method):
+                _add_csv(operation)
                 _add_problems(route, method, operation)
     return result
+
+
+def _add_csv(operation: dict[str, Any]) -> None:
+    """As mlserver.api.tables has it: every list."""
+    content = operation["responses"].get("200", {}).get("content", {})
+    listed = content.get("application/json", {}).get("schema", {}).get("$ref", "")
+    if listed.startswith("#/components/schemas/Paginated"):
+        content["text/csv"] = {"schema": {"type": "string"}}
 
 
 def _add_problems(route: str, method: str, operation: dict[str, Any]) -> None:
