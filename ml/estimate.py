@@ -22,6 +22,8 @@ CONTEXT_BYTES = 500 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Steps:
+    """Samples are what a step takes: rows of the dataset, or blocks of packed texts."""
+
     training_samples: int
     validation_samples: int
     steps_per_epoch: int
@@ -29,15 +31,17 @@ class Steps:
 
 
 def count_steps(config: Mapping[str, Any], samples: int) -> Steps:
-    """Of a dataset with so many samples; a split by class may move a few of them.
-
-    A recipe without batches takes all samples in one step.
-    """
+    """Of a dataset with so many samples; a split by class may move a few of them."""
     held_back = round(samples * config["validation_split"])
-    group = config.get("batch_size", samples) * config.get("gradient_accumulation", 1)
-    per_epoch = math.ceil((samples - held_back) / group)
+    return count_steps_of(config, samples - held_back, held_back)
+
+
+def count_steps_of(config: Mapping[str, Any], learned: int, held_back: int) -> Steps:
+    """Of samples that were counted. A recipe without batches takes all of them in one step."""
+    group = config.get("batch_size", learned) * config.get("gradient_accumulation", 1)
+    per_epoch = math.ceil(learned / group)
     return Steps(
-        training_samples=samples - held_back,
+        training_samples=learned,
         validation_samples=held_back,
         steps_per_epoch=per_epoch,
         steps=per_epoch * config["epochs"],

@@ -7,7 +7,7 @@ from typing import Any
 from models_registry.models import ModelVersion
 
 HIGHER_IS_BETTER = ("accuracy", "f1", "precision", "recall", "r2", "auc")
-LOWER_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "perplexity")
+LOWER_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "perplexity", "bits_per_byte")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ LEARNED = {
 FIGURES = {
     "val_loss": "validation loss",
     "perplexity": "perplexity on held-back samples",
+    "bits_per_byte": "bits per byte of held-back texts",
     "val_accuracy": "tokens foretold rightly",
     "exact_match": "answers that match exactly",
     "macro_f1": "macro F1",

@@ -43,7 +43,7 @@ def new_page(request: HttpRequest) -> HttpResponse:
 def try_page(request: HttpRequest) -> HttpResponse:
     """A dry run of what is typed; the page again, with what was measured."""
     form = ConfigForm(request.POST.dict())
-    report = _check(request, form)
+    report = _check(request, form, look=True)
     if report is None:
         return _show(request, form, status=422)
     try:

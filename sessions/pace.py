@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets.models import DatasetVersion
 from jobs.models import State
-from ml.estimate import Steps, count_steps
+from ml.estimate import count_steps
 from sessions.models import TrainingSession
 
 LOOKED_AT = 50  # of the newest
@@ -19,6 +19,7 @@ DECIDES_PACE = (
     "channels",
     "base_model",
     "max_length",
+    "packing",
     "batch_size",
     "gradient_accumulation",
     "precision",
@@ -47,10 +48,11 @@ class Pace:
     is_alike: bool
 
 
-def estimate_time(
-    config: Mapping[str, Any], version: DatasetVersion, steps: Steps, device: str
-) -> Time:
-    """Null with a reason where nothing comparable was completed here."""
+def estimate_time(config: Mapping[str, Any], version: DatasetVersion, device: str) -> Time:
+    """Null with a reason where nothing comparable was completed here.
+
+    Samples are rows of the dataset here, also where several are packed into a block.
+    """
     paces = [
         pace
         for session in _earlier(config["recipe"])
@@ -62,7 +64,7 @@ def estimate_time(
         where = "a GPU" if device == "cuda" else "the CPU"
         reason = f"No session of recipe {config['recipe']} was completed on {where} here yet."
         return Time(reason=reason)
-    samples = steps.training_samples * config["epochs"]
+    samples = count_steps(config, version.sample_count).training_samples * config["epochs"]
     start = median(pace.start_seconds for pace in used)
     rates = [pace.samples_per_second for pace in used]
     return Time(

@@ -16,8 +16,17 @@ from datasets.services import find_version
 from jobs.holds import list_holds
 from jobs.models import Job
 from jobs.services import count_free_seats, place_in_queue
-from ml.config import TrainingConfig
-from ml.estimate import Sizes, count_steps, estimate_disk, estimate_memory, network_sizes
+from ml.config import CausalConfig, TrainingConfig
+from ml.estimate import (
+    Sizes,
+    Steps,
+    count_steps,
+    count_steps_of,
+    estimate_disk,
+    estimate_memory,
+    network_sizes,
+)
+from ml.text_fields import find_fields
 from mlserver.lib.children import run_ml
 from mlserver.lib.errors import AppError, FieldError, Invalid, NotFound
 from models_registry.names import check_name
@@ -46,19 +55,19 @@ def preflight(
     seen = look_at(complete, version) if look and learns_in_steps(complete) else None
     sizes, no_sizes = _sizes(complete, version, seen)
     device = find_device(complete.get("device", "cpu"))  # without steps there is no GPU
-    steps = count_steps(complete, version.sample_count)
+    steps = _count_steps(parsed, version, seen)
     report: dict[str, Any] = {
         "config": complete,
         "dataset": _describe_dataset(version, seen),
         "device": asdict(device),
-        "steps": asdict(steps),
+        "steps": steps and asdict(steps),
         "samples": seen and seen["samples"],
         "memory": _memory(complete, sizes, no_sizes, device),
         "disk": _disk(complete, sizes, no_sizes),
-        "time": asdict(estimate_time(complete, version, steps, device.kind)),
+        "time": asdict(estimate_time(complete, version, device.kind)),
         "queue": describe_queue(owner, priority),
     }
-    warnings = [*(seen["warnings"] if seen else []), *_warn(report, steps.training_samples)]
+    warnings = [*(seen["warnings"] if seen else []), *_warn(report)]
     fits = report["memory"]["fits"] is not False and report["disk"]["fits"] is not False
     return {"fits": fits, "warnings": warnings, **report}
 
@@ -137,6 +146,20 @@ def _input_shape(config: Mapping[str, Any], version: DatasetVersion) -> list[int
     return None if "string" in types else [len(types)]
 
 
+def _count_steps(
+    config: TrainingConfig, version: DatasetVersion, seen: dict[str, Any] | None
+) -> Steps | None:
+    """None where only a look at the data can tell."""
+    complete = config.to_dict()
+    if seen is not None:
+        return count_steps_of(complete, seen["training_samples"], seen["validation_samples"])
+    if isinstance(config, CausalConfig) and config.packing:
+        columns = [column["name"] for column in version.schema.get("columns", [])]
+        if find_fields(config, columns).text is not None:
+            return None
+    return count_steps(complete, version.sample_count)
+
+
 def _describe_dataset(version: DatasetVersion, seen: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "name": str(version),
@@ -190,8 +213,9 @@ def describe_queue(owner: User, priority: int) -> dict[str, Any]:
     }
 
 
-def _warn(report: Mapping[str, Any], training_samples: int) -> list[str]:
+def _warn(report: Mapping[str, Any]) -> list[str]:
     config, memory, disk = report["config"], report["memory"], report["disk"]
+    samples = report["steps"] and report["steps"]["training_samples"]
     found = []
     if report["device"]["kind"] == "cuda" and report["device"]["is_missing"]:
         found.append(f"device {config['device']}: {report['device']['reason']} It would fail.")
@@ -207,9 +231,9 @@ def _warn(report: Mapping[str, Any], training_samples: int) -> list[str]:
             f"Only {_gib(disk['free_bytes'])} are free where runs are kept: delete something,"
             " or keep fewer checkpoints (keep_checkpoints)."
         )
-    if config.get("batch_size", 0) > training_samples:
+    if samples is not None and config.get("batch_size", 0) > samples:
         found.append(
-            f"batch_size {config['batch_size']} is more than the {training_samples} samples to"
+            f"batch_size {config['batch_size']} is more than the {samples} samples to"
             " learn from: every epoch is one step."
         )
     return found

@@ -108,7 +108,9 @@ class PreflightSerializer(serializers.Serializer[Any]):
     config = serializers.DictField(help_text="complete, with every default")
     dataset = SeenDatasetSerializer()
     device = DeviceSerializer()
-    steps = StepsSerializer()
+    steps = StepsSerializer(
+        allow_null=True, help_text="null: texts are packed, and a look at the data will tell"
+    )
     samples = SeenSamplesSerializer(allow_null=True, help_text="as the model will see them")
     memory = NeededMemorySerializer()
     disk = NeededDiskSerializer()

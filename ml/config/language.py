@@ -45,7 +45,9 @@ class TextConfig(GradientConfig):
     dropout: float = setting(
         Number(low=0, high=0.9), "share of activations dropped (from_scratch only)", 0.1
     )
-    max_length: int = whole(4, 131_072, "tokens of a sample; the rest is cut off", 512)
+    max_length: int = whole(
+        4, 131_072, "tokens of a sample; the rest is cut off (causal texts: packing)", 512
+    )
     gradient_checkpointing: bool = setting(
         Flag(), "compute activations twice instead of keeping them: less memory, more time", False
     )
@@ -116,6 +118,13 @@ class CausalConfig(TextConfig):
     recipe: str = named_recipe("causal")
     text_column: str | None = column(
         "column with whole texts; empty: messages, text, or prompt and completion by their names"
+    )
+    packing: bool = setting(
+        Flag(),
+        "join whole texts, an end of text between, and cut them into blocks of max_length: nothing "
+        "is lost or padded; false: each text is a sample, cut at max_length. Pairs and chats are "
+        "never joined",
+        True,
     )
     generate_samples: int = whole(0, 1000, SAMPLES_HELP, 4)
     max_new_tokens: int = whole(1, 4096, "tokens of such an answer", 64)

@@ -11,9 +11,21 @@ import torch
 from ml.config import GradientConfig, parse_config
 from ml.data import DataError
 from ml.data.builtin import builtin_dataset
-from ml.estimate import Sizes, count_steps, estimate_disk, estimate_memory, network_sizes
+from ml.estimate import (
+    Sizes,
+    count_steps,
+    count_steps_of,
+    estimate_disk,
+    estimate_memory,
+    network_sizes,
+)
+from ml.rundir import RunDir
 from ml.train import model
 from ml.train.look import look
+from ml.train.loop import Training
+from ml.train.ranks import Ranks
+from ml.train.recipes import make_task
+from tests.ml.train.language import SCRATCH, make_rows
 
 GIVEN: dict[str, Any] = {"dataset": "d", "hidden_sizes": [16, 8], "channels": [4, 8]}
 CONFIG = parse_config(GIVEN).to_dict()
@@ -30,6 +42,17 @@ def test_steps_are_counted_as_the_loop_counts_them() -> None:
     steps = count_steps(config, 150)
     assert (steps.training_samples, steps.validation_samples) == (120, 30)
     assert (steps.steps_per_epoch, steps.steps) == (2, 6)
+
+
+def test_packed_texts_are_counted_as_blocks_by_a_look(tmp_path: Path) -> None:
+    dataset = make_rows(tmp_path / "data", [{"text": "la " * 50}] * 20)
+    config = config_of(dataset, recipe="causal", max_length=24, batch_size=4, **SCRATCH)
+    seen = look(config, samples=2)
+    steps = count_steps_of(config.to_dict(), seen["training_samples"], seen["validation_samples"])
+    task = make_task(config, tmp_path, torch.device("cpu"), lambda message: None)
+    training = Training(RunDir(tmp_path), 1, config, task, None, Ranks())
+    assert seen["training_samples"] > 16
+    assert (steps.steps_per_epoch, steps.steps) == (training.steps_per_epoch, training.total_steps)
 
 
 @pytest.mark.parametrize(

@@ -260,4 +260,6 @@ def test_texts_without_a_look_say_what_would_tell_their_size(owner: User) -> Non
     report = preflight.preflight(config, owner=owner, look=False)
     assert report["memory"]["needed_bytes"] is None
     assert "looked at" in report["memory"]["reason"]
-    assert report["steps"]["steps"] > 0
+    assert report["steps"] is None  # packed into blocks that nobody has counted
+    unpacked = preflight.preflight({**config, "packing": False}, owner=owner, look=False)
+    assert unpacked["steps"]["training_samples"] == 3

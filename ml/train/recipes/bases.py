@@ -23,7 +23,7 @@ from ml.train.errors import TrainingFailed
 # Weights as safetensors, configuration, and every form in which tokenizers are published.
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 PAD, END, BEGIN = "<pad>", "</s>", "<s>"
-FRAMES = {"text2text": f"$A {END}", "causal": "$A", "classify": f"{BEGIN} $A {END}"}
+FRAMES = {"text2text": f"$A {END}", "causal": f"{BEGIN} $A", "classify": f"{BEGIN} $A {END}"}
 """What a tokenizer made here puts around a text, by recipe; causal learns its end by itself."""
 COUNTS_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "longformer")
 """Kinds of models whose first position is numbered after the padding token."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from transformers import AutoModelForCausalLM
 from ml.config import CausalConfig
 from ml.train.errors import TrainingFailed
 from ml.train.recipes.generation import GenerationTask, count_right
-from ml.train.recipes.language import IGNORED, Tokens
+from ml.train.recipes.language import IGNORED, Tokens, as_tokens
+from ml.train.recipes.packing import cut_blocks, join_texts
 from ml.train.recipes.texts import Message
+from ml.train.task import split
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
@@ -22,7 +25,11 @@ CHAT_TEMPLATE = (
 """For models that were never taught to chat."""
 MOST_ASKED = 32
 """Tokens of a text that its continuation is asked for."""
+TOKENIZED_AT_ONCE = 1000
+"""Texts; what a tokenizer tells of each takes many times its room."""
 LARGEST_EXPONENT = 700.0
+Encoded = tuple[list[int], list[int]]
+"""Tokens of a sample, and its labels."""
 
 
 class CausalTask(GenerationTask):
@@ -35,29 +42,57 @@ class CausalTask(GenerationTask):
             self.tokenizer.chat_template = CHAT_TEMPLATE
         self.longest_answer = self.settings.max_new_tokens
         self.can_match = not self.records.texts
-        pairs: list[tuple[list[int], list[int]]]
+        self.texts_held_back, self.bytes_held_back = self.validation_rows, 0
+        if self.is_packed:
+            return self._pack()
         if self.records.texts:
-            pairs = [([], tokens) for tokens in self._whole_texts()]
+            samples = self._encode_texts()
         elif self.records.prompts:
-            prompts = self.tokenizer(self.records.prompts)["input_ids"]
-            pairs = list(zip(map(self._open, prompts), self._answers(), strict=True))
+            samples = self._encode_pairs()
         else:
-            return self._encode_chats()
-        joined = [self._join(prompt, answer) for prompt, answer in pairs]
-        self.tell_cut(
-            sum(len(prompt) + len(answer) > self.max_length for prompt, answer in pairs),
-            self.max_length,
-            "samples",
+            samples = self._encode_chats()
+        return split_labels(samples)
+
+    @property
+    def is_packed(self) -> bool:
+        return bool(self.records.texts) and self.settings.packing
+
+    def _pack(self) -> tuple[Tokens, Tokens]:
+        """Blocks take the place of rows: those to learn from, then those held back."""
+        end = self.tokenizer.eos_token_id
+        if end is None:
+            sentence = "packing needs a tokenizer with an end of text; set packing to false."
+            raise TrainingFailed("spec_error", sentence)
+        learned, held_back = (
+            cut_blocks(join_texts(self._open_texts(rows), end), self.max_length)
+            for rows in (self.train_rows, self.validation_rows)
         )
-        return [tokens for tokens, _ in joined], [labels for _, labels in joined]
+        self.bytes_held_back = sum(
+            len(self.records.texts[row].encode()) for row in self.validation_rows.tolist()
+        )
+        self.train_rows = np.arange(len(learned))
+        self.validation_rows = len(learned) + np.arange(len(held_back))
+        blocks = [*learned, *held_back]
+        return blocks, hide_first(blocks)
 
-    def _whole_texts(self) -> Tokens:
-        tokens = self.tokenizer(self.records.texts)["input_ids"]
-        return [self._closed(self._open(numbers)) for numbers in tokens]
+    def _encode_texts(self) -> list[Encoded]:
+        texts = [self._closed(text) for text in self._open_texts(np.arange(len(self.records)))]
+        self.tell_cut([len(text) for text in texts], self.max_length, "texts")
+        return [(text[: self.max_length],) * 2 for text in texts]
 
-    def _answers(self) -> Tokens:
-        tokens = self.tokenizer(self.records.answers, add_special_tokens=False)["input_ids"]
-        return [self._closed(numbers) for numbers in tokens]
+    def _open_texts(self, rows: np.ndarray) -> Iterator[list[int]]:
+        """Tokens of the texts of these rows, without an end; few at once, for they take room."""
+        for some in split(rows, TOKENIZED_AT_ONCE):
+            texts = [self.records.texts[row] for row in some.tolist()]
+            yield from map(self._open, self.tokenizer(texts)["input_ids"])
+
+    def _encode_pairs(self) -> list[Encoded]:
+        prompts = map(self._open, self.tokenizer(self.records.prompts)["input_ids"])
+        answers = self.tokenizer(self.records.answers, add_special_tokens=False)["input_ids"]
+        pairs = list(zip(prompts, map(self._closed, answers), strict=True))
+        lengths = [len(prompt) + len(answer) for prompt, answer in pairs]
+        self.tell_cut(lengths, self.max_length, "samples")
+        return [self._join(prompt, answer) for prompt, answer in pairs]
 
     def _open(self, tokens: list[int]) -> list[int]:
         """Some tokenizers put an end after every text; here the text goes on."""
@@ -68,22 +103,20 @@ class CausalTask(GenerationTask):
         end = self.tokenizer.eos_token_id
         return tokens if end is None else [*tokens, end]
 
-    def _join(self, prompt: list[int], answer: list[int]) -> tuple[list[int], list[int]]:
+    def _join(self, prompt: list[int], answer: list[int]) -> Encoded:
         """What is too long loses the beginning of its prompt, then the end of its answer."""
         answer = answer[: self.max_length]
         room = self.max_length - len(answer)
         prompt = prompt[max(0, len(prompt) - room) :]
-        labels = [IGNORED] * len(prompt) + answer
-        # Nothing stands before the first token that could foretell it.
-        return prompt + answer, [IGNORED, *labels[1:]]
+        return prompt + answer, [IGNORED] * len(prompt) + answer
 
-    def _encode_chats(self) -> tuple[Tokens, Tokens]:
+    def _encode_chats(self) -> list[Encoded]:
         chats = [self._encode_chat(chat) for chat in self.records.chats]
         longest = self.max_length
-        self.tell_cut(sum(len(tokens) > longest for tokens, _ in chats), longest, "chats")
-        return [tokens[:longest] for tokens, _ in chats], [labels[:longest] for _, labels in chats]
+        self.tell_cut([len(tokens) for tokens, _ in chats], longest, "chats")
+        return [(tokens[:longest], labels[:longest]) for tokens, labels in chats]
 
-    def _encode_chat(self, chat: list[Message]) -> tuple[list[int], list[int]]:
+    def _encode_chat(self, chat: list[Message]) -> Encoded:
         """The chat as its template writes it; only what the assistant says is learned."""
         tokens: list[int] = []
         labels: list[int] = []
@@ -123,14 +156,20 @@ class CausalTask(GenerationTask):
     def guesses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return count_right(logits[:, :-1], labels[:, 1:])
 
+    def asked_rows(self) -> np.ndarray:
+        return self.texts_held_back if self.is_packed else self.validation_rows
+
     def question(self, row: int) -> tuple[list[int], str, str]:
-        tokens, labels = self.inputs[row], self.labels[row]
-        if self.records.texts:
+        if self.records.texts:  # from its beginning, whatever block that is in
+            [tokens] = self._open_texts(np.array([row]))
             place = min(MOST_ASKED, max(1, len(tokens) // 2))
+            end = len(tokens)
         else:
+            tokens, labels = self.inputs[row].tolist(), self.labels[row].tolist()
             place = max(1, next(at for at, label in enumerate(labels) if label != IGNORED))
+            rest = range(place, len(labels))
+            end = next((at for at in rest if labels[at] == IGNORED), len(labels))
         asked = tokens[:place][-(self.max_length - 1) :]
-        end = next((at for at in range(place, len(labels)) if labels[at] == IGNORED), len(labels))
         expected = tokens[place:end][: self.settings.max_new_tokens]
         return asked, self.read(asked), self.read(expected)
 
@@ -142,8 +181,29 @@ class CausalTask(GenerationTask):
             return self.longest_answer
         return min(self.longest_answer, self.positions - asked)
 
+    def describe(self) -> list[str]:
+        packed = f"texts are packed: a row is a block of {self.max_length} tokens, none is lost"
+        return [*super().describe(), *([packed] if self.is_packed else [])]
+
     def measures(self, val_loss: float) -> dict[str, Any]:
-        return {"perplexity": math.exp(min(val_loss, LARGEST_EXPONENT))}
+        found = {"perplexity": math.exp(min(val_loss, LARGEST_EXPONENT))}
+        if self.bytes_held_back:
+            nats = val_loss * self.weight(self.validation_rows)
+            found["bits_per_byte"] = nats / math.log(2) / self.bytes_held_back
+        return found
 
     def preprocess(self) -> dict[str, Any]:
         return {**super().preprocess(), "max_new_tokens": self.settings.max_new_tokens}
+
+
+def split_labels(samples: list[Encoded]) -> tuple[Tokens, Tokens]:
+    labels = hide_first(as_tokens(labels for _, labels in samples))
+    return as_tokens(tokens for tokens, _ in samples), labels
+
+
+def hide_first(rows: Tokens) -> Tokens:
+    """As labels: nothing stands before the first token that could foretell it."""
+    found = [tokens.copy() for tokens in rows]
+    for labels in found:
+        labels[:1] = IGNORED
+    return found

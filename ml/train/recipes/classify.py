@@ -43,7 +43,7 @@ class ClassifyTask(LanguageTask):
             targets = self.targets[self.train_rows]
             self.class_weights = balanced_weights(targets, len(self.classes), self.device)
         inputs = self.tokenize(self.records.texts, self.max_length, "texts")
-        return inputs, [[number] for number in self.targets.tolist()]
+        return inputs, list(self.targets[:, None])
 
     def batch(self, rows: np.ndarray) -> Batch:
         return self.pad_inputs(rows), torch.tensor(self.targets[rows], device=self.device)

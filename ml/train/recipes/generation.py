@@ -64,10 +64,14 @@ class GenerationTask(LanguageTask):
 
     def _sampled_rows(self) -> list[int]:
         """Evenly from the validation rows: the same ones after each epoch."""
-        count = min(self.settings.generate_samples, len(self.validation_rows))
-        places = np.linspace(0, len(self.validation_rows) - 1, count, dtype=int)
-        rows: list[int] = self.validation_rows[places].tolist()
+        known = self.asked_rows()
+        count = min(self.settings.generate_samples, len(known))
+        rows: list[int] = known[np.linspace(0, len(known) - 1, count, dtype=int)].tolist()
         return rows
+
+    def asked_rows(self) -> np.ndarray:
+        """What question() knows, of what is held back."""
+        return self.validation_rows
 
     def _sample(self, row: int, check: Check) -> dict[str, str]:
         check()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,7 +31,8 @@ from ml.train.task import Task
 
 IGNORED = -100
 """A label that counts for nothing, as in torch's cross_entropy."""
-Tokens = list[list[int]]
+Tokens = list[np.ndarray]
+"""Token numbers, or labels, of each row."""
 
 
 class LanguageTask(Task):
@@ -150,32 +151,39 @@ class LanguageTask(Task):
 
     def tokenize(self, texts: list[str], longest: int, what: str, argument: str = "text") -> Tokens:
         """Token numbers of each text, cut to `longest`; how many were cut is told."""
-        tokens: Tokens = self.tokenizer(**{argument: texts})["input_ids"]
-        long = [row for row, numbers in enumerate(tokens) if len(numbers) > longest]
+        tokens = as_tokens(self.tokenizer(**{argument: texts})["input_ids"])
+        lengths = [len(numbers) for numbers in tokens]
+        long = [row for row, length in enumerate(lengths) if length > longest]
         if long:
             whole = [texts[row] for row in long]
             cut = self.tokenizer(**{argument: whole}, truncation=True, max_length=longest)
-            for row, numbers in zip(long, cut["input_ids"], strict=True):
+            for row, numbers in zip(long, as_tokens(cut["input_ids"]), strict=True):
                 tokens[row] = numbers
-        self.tell_cut(len(long), longest, what)
+        self.tell_cut(lengths, longest, what)
         return tokens
 
-    def tell_cut(self, count: int, longest: int, what: str) -> None:
-        if count:
-            total = len(self.records)
-            self.warn(f"{count:,} of {total:,} {what} are longer than {longest} tokens and cut.")
+    def tell_cut(self, lengths: Sequence[int], longest: int, what: str) -> None:
+        """Warn how many of these are too long, and how much of all tokens that loses."""
+        long = [length for length in lengths if length > longest]
+        if long:
+            lost = sum(long) - longest * len(long)
+            self.warn(
+                f"{len(long):,} of {len(lengths):,} {what} are longer than {longest} tokens and "
+                f"cut: {lost:,} of {sum(lengths):,} tokens ({lost / sum(lengths):.1%}) are lost."
+            )
 
     def pad(self, tokens: Tokens, value: int) -> torch.Tensor:
         """(rows, longest of them), filled up at the end with `value`."""
-        longest = max(map(len, tokens))
-        filled = [numbers + [value] * (longest - len(numbers)) for numbers in tokens]
-        return torch.tensor(filled, device=self.device)
+        filled = np.full((len(tokens), max(map(len, tokens))), value, np.int64)
+        for row, numbers in zip(filled, tokens, strict=True):
+            row[: len(numbers)] = numbers
+        return torch.from_numpy(filled).to(self.device)
 
     def pad_inputs(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
         tokens = [self.inputs[row] for row in rows.tolist()]
         return {
             "input_ids": self.pad(tokens, self.tokenizer.pad_token_id),
-            "attention_mask": self.pad([[1] * len(numbers) for numbers in tokens], 0),
+            "attention_mask": self.pad([np.ones_like(numbers) for numbers in tokens], 0),
         }
 
     def weight(self, rows: np.ndarray) -> int:
@@ -183,9 +191,7 @@ class LanguageTask(Task):
 
     def _leave_out_empty(self) -> None:
         """A row whose answer was cut off teaches nothing."""
-        self.label_counts = np.array(
-            [sum(label != IGNORED for label in labels) for labels in self.labels]
-        )
+        self.label_counts = np.array([np.count_nonzero(row != IGNORED) for row in self.labels])
         empty = self.label_counts == 0
         if empty.any():
             self.warn(f"{empty.sum():,} rows hold nothing to learn within max_length; left out.")
@@ -231,6 +237,10 @@ class LanguageTask(Task):
             "columns": {name: value for name, value in vars(fields).items() if value},
             "max_length": self.max_length,
         }
+
+
+def as_tokens(lists: Iterable[Sequence[int]]) -> Tokens:
+    return [np.array(numbers, np.int32) for numbers in lists]
 
 
 def checkpoint_activations(model: Any) -> None:

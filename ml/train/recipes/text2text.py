@@ -35,7 +35,7 @@ class Text2TextTask(GenerationTask):
         return count_right(logits, labels)
 
     def question(self, row: int) -> tuple[list[int], str, str]:
-        return self.inputs[row], self.records.prompts[row], self.records.answers[row]
+        return self.inputs[row].tolist(), self.records.prompts[row], self.records.answers[row]
 
     def answer(self, output: list[int], asked: int) -> list[int]:
         return output
