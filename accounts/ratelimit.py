@@ -2,6 +2,7 @@
 
 A bucket keeps one number, the moment at which it is full of room again. A request is admitted
 when it moves that moment no further than the period ahead of now; a refusal writes nothing.
+Several requests may be taken in one step, and what was not used be given back.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import F
 
 from accounts.models import RateBucket
 
@@ -26,22 +28,23 @@ SECOND = 1_000_000  # the buckets count in whole microseconds, so that nothing i
 REDIS_SECONDS = 1.0
 
 UPSERT = """
-INSERT INTO accounts_ratebucket (name, full_at) VALUES (%(name)s, %(now)s + %(interval)s)
+INSERT INTO accounts_ratebucket (name, full_at) VALUES (%(name)s, %(now)s + %(wanted)s)
 ON CONFLICT (name) DO UPDATE
-SET full_at = {later}(accounts_ratebucket.full_at, %(now)s) + %(interval)s
-WHERE {later}(accounts_ratebucket.full_at, %(now)s) + %(interval)s - %(burst)s <= %(now)s
+SET full_at = {later}(accounts_ratebucket.full_at, %(now)s) + %(wanted)s
+WHERE {later}(accounts_ratebucket.full_at, %(now)s) + %(wanted)s - %(burst)s <= %(now)s
 RETURNING full_at
 """
 # The clock is Redis's own: the same for all web processes of all machines.
 SCRIPT = """
-local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
+local interval, burst, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local ahead = math.max(tonumber(redis.call('GET', KEYS[1]) or 0) - now, 0)
-if ahead + interval > burst then return {0, ahead} end
-ahead = ahead + interval
+count = math.min(count, math.floor((burst - ahead) / interval))
+if count == 0 then return {0, ahead} end
+ahead = math.max(ahead + count * interval, 1)
 redis.call('SET', KEYS[1], string.format('%.0f', now + ahead), 'PX', math.ceil(ahead / 1000))
-return {1, ahead}
+return {count, ahead}
 """
 
 
@@ -63,11 +66,19 @@ class Limit:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """`ahead`: how many microseconds of the period are taken."""
+    """`granted`: how many were let in; `ahead`: how many microseconds of the period are taken."""
 
-    admitted: bool
+    granted: int
     limit: Limit
     ahead: int
+
+    @property
+    def admitted(self) -> bool:
+        return self.granted > 0
+
+    @property
+    def remaining(self) -> int:
+        return max(0, (self.limit.burst - self.ahead) // self.limit.interval)
 
     @property
     def retry_after_seconds(self) -> int:
@@ -78,27 +89,24 @@ class Verdict:
         """`Reset` is the Unix time at which everything is free again."""
         return {
             "X-RateLimit-Limit": str(self.limit.requests),
-            "X-RateLimit-Remaining": str(
-                max(0, (self.limit.burst - self.ahead) // self.limit.interval)
-            ),
+            "X-RateLimit-Remaining": str(self.remaining),
             "X-RateLimit-Reset": str(-(-(_now() + self.ahead) // SECOND)),
         }
 
 
-def take(bucket: str, limit: Limit) -> Verdict:
-    """Admit one more request of this bucket, or refuse it."""
-    if settings.REDIS_URL:
-        from redis import RedisError  # an extra: only where REDIS_URL is set
+def take(bucket: str, limit: Limit, count: int = 1) -> Verdict:
+    """Admit `count` more requests of this bucket, or as many of them as there is room for."""
+    count = min(count, limit.requests)
+    if (answer := _ask_redis(bucket, limit, count)) is not None:
+        granted, ahead = answer
+        return Verdict(granted=granted, limit=limit, ahead=ahead)
+    return _take_from_database(bucket, limit, count)
 
-        try:
-            admitted, ahead = _script(settings.REDIS_URL)(
-                keys=[f"mlserver:rate:{bucket}"], args=[limit.interval, limit.burst]
-            )
-        except RedisError as error:
-            logger.warning("Redis does not answer (%s); the database counts requests", error)
-        else:
-            return Verdict(admitted=bool(admitted), limit=limit, ahead=int(ahead))
-    return _take_from_database(bucket, limit)
+
+def give_back(bucket: str, limit: Limit, count: int) -> None:
+    """Of what was taken, `count` were not used."""
+    if _ask_redis(bucket, limit, -count) is None:
+        RateBucket.objects.filter(pk=bucket).update(full_at=F("full_at") - count * limit.interval)
 
 
 def forget_full_buckets() -> int:
@@ -106,20 +114,47 @@ def forget_full_buckets() -> int:
     return RateBucket.objects.filter(full_at__lt=_now()).delete()[0]
 
 
-def _take_from_database(bucket: str, limit: Limit) -> Verdict:
-    now = _now()
+def _ask_redis(bucket: str, limit: Limit, count: int) -> tuple[int, int] | None:
+    """How many were granted and how far ahead that is; None: the database counts."""
+    if not settings.REDIS_URL:
+        return None
+    from redis import RedisError  # an extra: only where REDIS_URL is set
+
+    try:
+        granted, ahead = _script(settings.REDIS_URL)(
+            keys=[f"mlserver:rate:{bucket}"], args=[limit.interval, limit.burst, count]
+        )
+    except RedisError as error:
+        logger.warning("Redis does not answer (%s); the database counts requests", error)
+        return None
+    return int(granted), int(ahead)
+
+
+def _take_from_database(bucket: str, limit: Limit, count: int) -> Verdict:
+    """All of them, or as many as the row leaves room for: each try is one step."""
+    while True:
+        now = _now()
+        full_at = _move(bucket, limit, count, now)
+        if full_at is not None:
+            return Verdict(granted=count, limit=limit, ahead=full_at - now)
+        refused = Verdict(granted=0, limit=limit, ahead=max(0, _full_at(bucket) - now))
+        count = min(count - 1, refused.remaining)
+        if count <= 0:
+            return refused
+
+
+def _move(bucket: str, limit: Limit, count: int, now: int) -> int | None:
     later = "GREATEST" if connection.vendor == "postgresql" else "MAX"
     values: dict[str, str | int] = {
         "name": bucket,
         "now": now,
-        "interval": limit.interval,
+        "wanted": count * limit.interval,
         "burst": limit.burst,
     }
     with connection.cursor() as cursor:
         cursor.execute(UPSERT.format(later=later), values)
         row = cursor.fetchone()
-    full_at = row[0] if row else _full_at(bucket)
-    return Verdict(admitted=row is not None, limit=limit, ahead=max(0, full_at - now))
+    return row[0] if row else None
 
 
 def _full_at(bucket: str) -> int:

@@ -165,6 +165,7 @@ class AttemptSerializer(serializers.ModelSerializer[AuthLog]):
             "method",
             "endpoint",
             "address",
+            "count",
         ]
         read_only_fields = fields
 

@@ -249,7 +249,7 @@ def note_use(key: ApiKey, address: str | None) -> None:
     )
 
 
-def record_attempt(
+def describe_attempt(
     *,
     success: bool,
     endpoint: str,
@@ -260,10 +260,10 @@ def record_attempt(
     user: User | None = None,
     reason: str = "",
 ) -> AuthLog:
-    """One attempt to come in. Whatever bytes the client sent, the row can be stored."""
+    """One attempt to come in, not yet saved. Whatever bytes the client sent, it can be stored."""
     # Only what has the shape of a key is hashed: a password sent by mistake could be guessed back.
     shape = KEY_SHAPE.fullmatch(raw)
-    return AuthLog.objects.create(
+    return AuthLog(
         api_key_hash=hash_key(raw) if shape or key else "",
         prefix=key.prefix if key else shape[1] if shape else "",
         user=user,
@@ -275,26 +275,27 @@ def record_attempt(
     )
 
 
-def record_request(
-    request: HttpRequest,
-    *,
-    success: bool,
-    raw: str = "",
-    key: ApiKey | None = None,
-    user: User | None = None,
-    reason: str = "",
-) -> None:
-    """The attempt that a request makes to come in."""
-    record_attempt(
+def record_attempt(*, success: bool, endpoint: str, **facts: Any) -> AuthLog:
+    """As `describe_attempt` has it."""
+    attempt = describe_attempt(success=success, endpoint=endpoint, **facts)
+    attempt.save()
+    return attempt
+
+
+def describe_request(request: HttpRequest, *, success: bool, **facts: Any) -> AuthLog:
+    """The attempt that a request makes to come in, not yet saved; `facts` are raw, key, user and
+    reason."""
+    return describe_attempt(
         success=success,
         endpoint=request.path,
         method=request.method or "",
         address=request.META.get("REMOTE_ADDR"),
-        raw=raw,
-        key=key,
-        user=user,
-        reason=reason,
+        **facts,
     )
+
+
+def record_request(request: HttpRequest, *, success: bool, **facts: Any) -> None:
+    describe_request(request, success=success, **facts).save()
 
 
 def clean_address(address: str | None) -> str | None:

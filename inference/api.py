@@ -7,18 +7,15 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schem
 from rest_framework import mixins, status
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.viewsets import GenericViewSet, ViewSet
+from rest_framework.viewsets import GenericViewSet
 
 from inference import services
 from inference.models import LoadedModel, State
 from inference.serializers import (
     LoadedModelSerializer,
     LoadSerializer,
-    PredictionSerializer,
-    PredictSerializer,
 )
-from inference.services import Prediction, Wish
-from mlserver.api.permissions import IsViewer
+from inference.services import Wish
 
 NAME = OpenApiParameter("name", location="path", description="`digits`, or `digits@3`.")
 
@@ -64,65 +61,3 @@ class LoadedModelViewSet(mixins.ListModelMixin, GenericViewSet[LoadedModel]):
         """What it has begun is answered; then its process ends and its memory is free."""
         loaded = services.unload_model(name, cast(User, request.user))
         return Response(LoadedModelSerializer(loaded).data, status=status.HTTP_202_ACCEPTED)
-
-
-class PredictViewSet(ViewSet):
-    """Whoever may read may ask a model."""
-
-    permission_classes = [IsViewer]
-
-    @extend_schema(
-        summary="Predict",
-        request=PredictSerializer,
-        responses=PredictionSerializer,
-        examples=[
-            OpenApiExample(
-                "a row of a table",
-                value={
-                    "model_name": "iris",
-                    "inputs": [
-                        {
-                            "sepal_length_cm": 5.1,
-                            "sepal_width_cm": 3.5,
-                            "petal_length_cm": 1.4,
-                            "petal_width_cm": 0.2,
-                        }
-                    ],
-                },
-                request_only=True,
-            )
-        ],
-    )
-    def predict(self, request: Request) -> Response:
-        """Named inputs, or rows. 503 with Retry-After while the model's queue is full or its
-        worker is replaced, 504 when `timeout_seconds` are over."""
-        asked = PredictSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
-        options = asked.validated_data
-        made = services.predict(
-            options["model_name"],
-            options["inputs"],
-            outputs=options["outputs"],
-            timeout_seconds=options["timeout_seconds"],
-        )
-        return Response(_describe(made, has_metadata=options["return_metadata"]))
-
-
-def _describe(made: Prediction, *, has_metadata: bool) -> dict[str, Any]:
-    version = made.loaded.version
-    metadata = {
-        "framework": version.framework,
-        "task": version.task,
-        "device": made.loaded.device,
-        "queue_ms": round(made.facts["queue_seconds"] * 1000, 3),
-        "compute_ms": round(made.facts["compute_seconds"] * 1000, 3),
-        "batch_rows": made.facts["batch_rows"],
-    }
-    return {
-        "success": True,
-        "model_name": version.model.name,
-        "version": version.number,
-        "outputs": made.outputs,
-        "latency_ms": round(made.seconds * 1000, 3),
-        "metadata": metadata if has_metadata else None,
-    }

@@ -168,18 +168,21 @@ class Pool:
         async with self._locks.setdefault(path, asyncio.Lock()):
             connection = self._connections.get(path)  # somebody may have made it meanwhile
             if connection is None or not connection.is_open:
-                self.forget(path)
+                self._forget_closed()
                 connection = self._connections[path] = await connect(path)
         return connection
 
-    def forget(self, path: Path) -> None:
-        """Of a worker that is gone: its socket will not come back."""
-        if connection := self._connections.pop(path, None):
-            connection.close()
-
     def close(self) -> None:
-        for path in list(self._connections):
-            self.forget(path)
+        for connection in self._connections.values():
+            connection.close()
+        self._forget_closed()
+
+    def _forget_closed(self) -> None:
+        """Of workers that are gone: their sockets will not come back."""
+        for path, connection in list(self._connections.items()):
+            if not connection.is_open:
+                del self._connections[path]
+                self._locks.pop(path, None)
 
 
 def as_app_error(reply: Header) -> AppError:

@@ -1,22 +1,18 @@
-"""What people ask of models in memory: load, unload, predict."""
+"""What people ask of models in memory: load, unload, find one that answers."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
-import orjson
-from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 
 from accounts import audit
 from inference.access import require_change
-from inference.client import NotAnswering, connected
+from inference.client import NotAnswering
 from inference.models import LoadedModel, State
-from ml.serve.frames import Frame
 from mlserver.lib.errors import Conflict, NoSpace, Unavailable
 from mlserver.lib.locks import exclusive
 from mlserver.lib.single import is_held
@@ -49,15 +45,6 @@ class Wish:
     optimization_level: int = 2
     is_pinned: bool = False
     keep_alive_seconds: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    loaded: LoadedModel
-    outputs: dict[str, Any]
-    facts: dict[str, Any]
-    """What the worker measured: queue_seconds, compute_seconds, batch_rows."""
-    seconds: float
 
 
 # --- Loading ------------------------------------------------------------------------------
@@ -166,35 +153,20 @@ def find_loaded(reference: str) -> LoadedModel:
     return loaded
 
 
-def _not_loaded(version: ModelVersion, others: list[str]) -> NotLoaded:
-    beside = f" Loaded are {', '.join(others)}." if others else ""
-    return NotLoaded(
-        f"{version} is not loaded; POST /api/v1/models/load with"
-        f' {{"model_name": "{version}"}} loads it.{beside}'
-    )
-
-
-# --- Predicting ---------------------------------------------------------------------------
-
-
-def predict(
-    reference: str, inputs: Any, *, outputs: list[str] | None, timeout_seconds: float
-) -> Prediction:
-    """Ask the model in memory, over the socket of its worker."""
+def find_ready(reference: str) -> LoadedModel:
+    """One that answers now. Raises NotAnswering while it is on its way, or why it failed."""
     loaded = find_loaded(reference)
     if loaded.state == State.FAILED:
         raise as_error(loaded)
     if loaded.state != State.READY:
         stage = f" ({loaded.stage})" if loaded.stage else ""
         raise NotAnswering(f"{loaded} is {loaded.state}{stage}; try again in a moment.")
-    started = time.perf_counter()
-    facts, body = async_to_sync(_ask)(loaded, orjson.dumps(inputs), outputs, timeout_seconds)
-    seconds = time.perf_counter() - started
-    return Prediction(loaded=loaded, outputs=orjson.loads(body), facts=facts, seconds=seconds)
+    return loaded
 
 
-async def _ask(
-    loaded: LoadedModel, inputs: bytes, outputs: list[str] | None, timeout_seconds: float
-) -> Frame:
-    async with connected(settings.SOCKETS_DIR / loaded.socket) as worker:
-        return await worker.predict(inputs, timeout_seconds=timeout_seconds, outputs=outputs)
+def _not_loaded(version: ModelVersion, others: list[str]) -> NotLoaded:
+    beside = f" Loaded are {', '.join(others)}." if others else ""
+    return NotLoaded(
+        f"{version} is not loaded; POST /api/v1/models/load with"
+        f' {{"model_name": "{version}"}} loads it.{beside}'
+    )

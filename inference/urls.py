@@ -3,7 +3,8 @@ could otherwise be `loaded`."""
 
 from django.urls import URLPattern, URLResolver
 
-from inference.api import LoadedModelViewSet, PredictViewSet
+from inference.api import LoadedModelViewSet
+from inference.plane.predict import PredictView
 from mlserver.api.routing import path_either
 
 loaded = LoadedModelViewSet.as_view
@@ -12,6 +13,6 @@ api_patterns: list[URLPattern | URLResolver] = [
     path_either("models/load/", loaded({"post": "load"}), name="model-load"),
     path_either("models/loaded/", loaded({"get": "list"}), name="model-loaded"),
     path_either("models/<str:name>/unload/", loaded({"post": "unload"}), name="model-unload"),
-    path_either("predict/", PredictViewSet.as_view({"post": "predict"}), name="predict"),
+    path_either("predict/", PredictView.as_view(), name="predict"),
 ]
 page_patterns: list[URLPattern | URLResolver] = []

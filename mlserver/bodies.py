@@ -35,7 +35,7 @@ class LimitedBodies:
         headers = dict(scope["headers"])
         limit = _limit(headers.get(b"content-type", b""))
         try:
-            if _announced(headers) > limit:
+            if announced_bytes(headers) > limit:
                 raise BodyTooLarge
             await self.application(scope, _counted(receive, limit), send)
         except BodyTooLarge:
@@ -48,7 +48,8 @@ def _limit(content_type: bytes) -> int:
     return int(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
 
 
-def _announced(headers: dict[bytes, bytes]) -> int:
+def announced_bytes(headers: Mapping[bytes, bytes]) -> int:
+    """What Content-Length says; 0 where it says nothing of use."""
     length = headers.get(b"content-length", b"")
     return int(length) if length.isdigit() and len(length) < 20 else 0
 

@@ -377,6 +377,10 @@ MAX_EVENT_STREAMS = env.number("MAX_EVENT_STREAMS", 400, minimum=1)  # a thread 
 SOCKETS_DIR = VAR_DIR / "run" / "inference"  # of the workers, for this user alone
 MODEL_MEMORY_MB = env.number("MODEL_MEMORY_MB", 0)  # a device; 0: 80 % of what is free
 MAX_LOADED_MODELS = env.number("MAX_LOADED_MODELS", 10, minimum=1)
+# Of each web process; what is more is answered 503, come again in a second.
+MAX_INFERENCE_REQUESTS = env.number("MAX_INFERENCE_REQUESTS", 1024, minimum=1)  # at once
+MAX_INFERENCE_SIZE = env.number("MAX_INFERENCE_SIZE", 64 * 2**20, minimum=1)  # bytes of a body
+MAX_INFERENCE_MEMORY = env.number("MAX_INFERENCE_MEMORY", 2**30, minimum=1)  # bytes, all bodies
 
 # --- Messages to other servers ----------------------------------------------------------
 ALLOWED_PRIVATE_HOSTS = env.names("ALLOWED_PRIVATE_HOSTS")  # names, addresses, networks

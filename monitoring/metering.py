@@ -13,6 +13,8 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+import inference.metering
+from inference.plane.application import Exchange
 from mlserver.api.around import around
 from mlserver.api.errors import CODES
 
@@ -39,6 +41,7 @@ errors = Counter(
     registry=_own,
 )
 HELP = {
+    **inference.metering.HELP,
     "http_requests": "Requests answered.",
     "http_request_duration_seconds": "Time until the answer, or until a stream began.",
     "errors": "Answers that were errors, by their stable word.",
@@ -47,7 +50,15 @@ HELP = {
 
 def _count(request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
     method = request.method if request.method in METHODS else "OTHER"
-    route, status = name_route(request), response.status_code
+    _add(method or "", name_route(request), response.status_code, seconds)
+
+
+def count_exchange(exchange: Exchange) -> None:
+    """What the data plane of inference answered."""
+    _add(exchange.route.method, exchange.route.name, exchange.status, exchange.seconds)
+
+
+def _add(method: str, route: str, status: int, seconds: float) -> None:
     requests.labels(method, route, str(status)).inc()
     durations.labels(method, route).observe(seconds)
     if status >= 400:

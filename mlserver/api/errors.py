@@ -51,8 +51,10 @@ CODES = {
     500: "server_error",
     503: "unavailable",
 }
+SERVER_ERROR = "Something went wrong inside the server. Its log has more under this request id."
 SECRET_WORDS = ("password", "secret", "token", "key")
 LONGEST_ECHO = 200
+OF_DOCUMENT_004 = ("/api/v1/predict", "/api/v1/models/load")
 
 
 def problem_handler(exc: Exception, context: Mapping[str, Any]) -> HttpResponse | None:
@@ -155,8 +157,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
     """Says nothing of the inside: the log has it, under the same request id."""
     if _is_page(request):
         return defaults.server_error(request)
-    sentence = "Something went wrong inside the server. Its log has more under this request id."
-    return _respond(request, 500, CODES[500], sentence)
+    return _respond(request, 500, CODES[500], SERVER_ERROR)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
@@ -183,8 +184,18 @@ def _respond(
         "code": code,
         "errors": [_as_dict(error) for error in errors],
         "request_id": getattr(request, "request_id", ""),
+        **_in_dialect(getattr(request, "path", ""), detail),
     }
     return HttpResponse(orjson.dumps(body), status=status, content_type=PROBLEM_TYPE)
+
+
+def _in_dialect(path: str, detail: str) -> dict[str, Any]:
+    """What clients of other systems look for; RFC 9457 allows more members."""
+    if path.startswith("/v2"):  # Open Inference Protocol
+        return {"error": detail}
+    if path.rstrip("/") in OF_DOCUMENT_004:
+        return {"success": False, "error": detail}
+    return {}
 
 
 def _as_dict(error: FieldError) -> dict[str, Any]:

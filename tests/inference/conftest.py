@@ -1,16 +1,20 @@
 """A manager that the test itself ticks; its workers are real processes."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from django.conf import settings as live_settings
 from pytest_django import Settings
 
+from inference.client import connect
 from inference.manager import Manager
 from inference.models import LoadedModel
+from inference.services import find_ready
 from mlserver.lib.single import only_one
 from models_registry.models import ModelVersion
 from tests import factories
@@ -51,6 +55,21 @@ def manager(db: None, settings: Settings, tmp_path: Path) -> Iterator[Ticking]:
             yield made
         finally:
             made.stop()
+
+
+def ask(name: str, inputs: Any, **header: Any) -> dict[str, Any]:
+    """The outputs of a model in memory, asked over its worker's socket."""
+    return asyncio.run(_ask(find_ready(name), orjson.dumps(inputs), header))
+
+
+async def _ask(loaded: LoadedModel, body: bytes, header: dict[str, Any]) -> dict[str, Any]:
+    worker = await connect(live_settings.SOCKETS_DIR / loaded.socket)
+    try:
+        _, answer = await worker.predict(body, timeout_seconds=30, **header)
+    finally:
+        worker.close()
+    outputs: dict[str, Any] = orjson.loads(answer)
+    return outputs
 
 
 def register(folder: Path, **values: Any) -> ModelVersion:

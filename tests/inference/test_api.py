@@ -11,10 +11,9 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts.models import AuditEntry
 from inference.models import LoadedModel, State
-from inference.services import Wish, load_model
+from inference.services import Wish, find_ready, load_model
+from mlserver.lib.errors import NoSpace
 from tests.inference.conftest import Ticking, register_onnx
-
-ROWS = {"x": [[1, 2, 3, 4]]}
 
 
 def door(user: User) -> Client:
@@ -32,7 +31,7 @@ def load(manager: Ticking, name: str, by: User) -> LoadedModel:
     return manager.until_state(load_model(name, by, Wish()), State.READY)
 
 
-def test_load_predict_unload(manager: Ticking, owner: User, stranger: User) -> None:
+def test_load_and_unload(manager: Ticking, owner: User, stranger: User) -> None:
     register_onnx("small")
     wish = {"model_name": "small", "pinned": True, "wait_seconds": 0}
     answer = send(owner, "/models/load", wish)
@@ -46,88 +45,26 @@ def test_load_predict_unload(manager: Ticking, owner: User, stranger: User) -> N
     assert (listed["name"], listed["version"], listed["pinned"]) == ("small", 1, True)
     assert listed["signature"]["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [-1, 3]}]
 
-    asked = {"model_name": "small", "inputs": ROWS, "return_metadata": True}
-    made = send(stranger, "/predict", asked).json()
-    assert made["success"] is True
-    assert (made["model_name"], made["version"]) == ("small", 1)
-    assert len(made["outputs"]["y"][0]) == 3
-    assert made["latency_ms"] > 0
-    assert made["metadata"]["batch_rows"] == 1
-    assert (
-        send(stranger, "/predict", {**asked, "return_metadata": False}).json()["metadata"] is None
-    )
-
     assert send(owner, "/models/small/unload").status_code == 202
     manager.until(lambda: not LoadedModel.objects.exists())
     actions = set(AuditEntry.objects.values_list("action", flat=True))
     assert {"model.load", "model.unload"} <= actions
 
 
-def test_the_path_of_document_004_works_at_the_root(manager: Ticking, owner: User) -> None:
-    register_onnx("small")
-    load(manager, "small", owner)
-    answer = door(owner).post(
-        "/predict", orjson.dumps({"model_name": "small", "inputs": ROWS}), "application/json"
-    )
-    assert answer.status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("inputs", "status", "field"),
-    [
-        ({"x": [[1, 2]]}, 422, "inputs.x"),
-        ({"z": [[1, 2, 3, 4]]}, 422, "inputs.z"),
-        ({}, 422, "inputs"),
-        ("text", 422, "inputs"),
-        ({"x": [[0] * 4] * 4097}, 413, None),
-    ],
-)
-def test_inputs_that_do_not_fit_are_refused_with_their_name(
-    manager: Ticking, owner: User, inputs: Any, status: int, field: str | None
-) -> None:
-    register_onnx("small")
-    load(manager, "small", owner)
-    answer = send(owner, "/predict", {"model_name": "small", "inputs": inputs})
-    assert answer.status_code == status, answer.content
-    fields = [error["field"] for error in answer.json()["errors"]]
-    assert fields == ([] if field is None else [field])
-
-
 def test_a_model_that_is_not_loaded_is_a_conflict_that_says_how(db: None, owner: User) -> None:
     register_onnx("small")
-    answer = send(owner, "/predict", {"model_name": "small", "inputs": ROWS})
+    answer = send(owner, "/models/small/unload")
     assert (answer.status_code, answer.json()["code"]) == (409, "not_loaded")
     assert "models/load" in answer.json()["detail"]
-    assert send(owner, "/models/small/unload").status_code == 409
-    assert send(owner, "/predict", {"model_name": "nobody", "inputs": ROWS}).status_code == 404
-
-
-def test_a_worker_that_is_gone_is_503_with_retry_after(manager: Ticking, owner: User) -> None:
-    register_onnx("small")
-    loaded = load(manager, "small", owner)
-    worker = manager.workers[loaded.pk]
-    worker.kill()
-    manager_blind = send(owner, "/predict", {"model_name": "small", "inputs": ROWS})
-    assert (manager_blind.status_code, manager_blind.json()["code"]) == (503, "model_unavailable")
-    assert manager_blind["Retry-After"]
-
-
-def test_a_deadline_missed_is_504(manager: Ticking, owner: User) -> None:
-    register_onnx("large", sizes=(4, 1024, 1024, 3))
-    load(manager, "large", owner)
-    inputs = {"x": [[1, 2, 3, 4]] * 4096}
-    asked = {"model_name": "large", "inputs": inputs, "timeout_seconds": 0.001}
-    answer = send(owner, "/predict", asked)
-    assert (answer.status_code, answer.json()["code"]) == (504, "deadline_missed")
+    assert send(owner, "/models/nobody/unload").status_code == 404
 
 
 def test_no_room_is_507_with_the_numbers(manager: Ticking, owner: User, settings: Settings) -> None:
     settings.MODEL_MEMORY_MB = 1
     register_onnx("small")
     manager.until_state(load_model("small", owner, Wish()), State.FAILED)
-    answer = send(owner, "/predict", {"model_name": "small", "inputs": ROWS})
-    assert (answer.status_code, answer.json()["code"]) == (507, "no_space")
-    assert "of 1 MB" in answer.json()["detail"]
+    with pytest.raises(NoSpace, match="of 1 MB"):
+        find_ready("small")
 
 
 def test_without_a_manager_loading_is_503_at_once(

@@ -14,8 +14,9 @@ from pytest_django import Settings
 
 from accounts.models import AuditEntry
 from inference.models import LoadedModel, State
-from inference.services import Wish, load_model, predict, unload_model
+from inference.services import Wish, load_model, unload_model
 from ml.train import model as network
+from tests.inference import conftest
 from tests.inference.conftest import Ticking, register, register_onnx
 from tests.ml.serve.models import write_network, write_onnx
 
@@ -28,8 +29,7 @@ def load(manager: Ticking, name: str, by: User, **wish: object) -> LoadedModel:
 
 
 def ask(name: str) -> list[list[float]]:
-    made = predict(name, ROWS, outputs=None, timeout_seconds=30)
-    outputs: list[list[float]] = made.outputs["y"]
+    outputs: list[list[float]] = conftest.ask(name, ROWS)["y"]
     return outputs
 
 
@@ -52,10 +52,10 @@ def test_a_trained_network_answers_as_its_own_code_does(
     register(folder, name="colours")
     assert load(manager, "colours", owner).state == State.READY
     rows = [{"x": 1.5, "colour": "red"}, {"x": None, "colour": None}]
-    made = predict("colours", rows, outputs=["label", "probability"], timeout_seconds=30)
+    outputs = conftest.ask("colours", rows, outputs=["label", "probability"])
     direct = network.predict(folder, rows)
-    assert made.outputs["label"] == [answer["label"] for answer in direct]
-    assert made.outputs["probability"] == [answer["probability"] for answer in direct]
+    assert outputs["label"] == [answer["label"] for answer in direct]
+    assert outputs["probability"] == [answer["probability"] for answer in direct]
 
 
 def test_unloading_ends_the_process_and_gives_the_memory_back(

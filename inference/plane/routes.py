@@ -1,0 +1,87 @@
+"""What an endpoint of the data plane is, what it is asked and what it answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from inference.plane.gate import Caller, View
+from mlserver.lib.errors import Malformed
+
+Headers = tuple[tuple[bytes, bytes], ...]
+JSON: Headers = ((b"content-type", b"application/json"),)
+EVENTS: Headers = ((b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"))
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, whose caller may come in."""
+
+    caller: Caller
+    headers: Mapping[bytes, bytes]
+    """Names in lower case."""
+    parameters: Mapping[str, str]
+    """Of the path."""
+    body: bytes
+    request_id: str
+
+    def json(self) -> Any:
+        """The body, parsed; raises Malformed."""
+        try:
+            return orjson.loads(self.body)
+        except orjson.JSONDecodeError as error:
+            raise Malformed(
+                f"The body is not valid JSON: {error.msg} (line {error.lineno},"
+                f" column {error.colno})."
+            ) from error
+
+
+@dataclass(slots=True)
+class Reply:
+    body: bytes | AsyncIterator[bytes]
+    """A stream is sent part by part; its iterator is closed when the client goes away."""
+    status: int = 200
+    headers: Headers = JSON
+    model: str = ""
+    """Who answered, for the metrics."""
+
+
+Answer = Callable[[Call], Awaitable[Reply]]
+
+
+@dataclass(frozen=True)
+class Route:
+    method: str
+    path: str
+    """`/v2/models/{name}/infer`; a slash at the end may be written or not."""
+    view: View
+    answer: Answer
+    pattern: re.Pattern[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        source = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", self.path)
+        object.__setattr__(self, "pattern", re.compile(source))
+
+    @property
+    def name(self) -> str:
+        """As Django's endpoints are called in the metrics."""
+        return f"{self.path}/"
+
+
+class Router:
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._fixed = {(r.method, r.path): r for r in routes if "{" not in r.path}
+        self._open = [route for route in routes if "{" in route.path]
+
+    def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]] | None:
+        path = path.rstrip("/")
+        if route := self._fixed.get((method, path)):
+            return route, {}
+        for route in self._open:
+            if route.method == method and (found := route.pattern.fullmatch(path)):
+                return route, found.groupdict()
+        return None

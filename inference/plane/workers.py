@@ -1,0 +1,82 @@
+"""From a model's name to its worker: rows are remembered for a second, connections are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+
+from inference.client import NotAnswering, Pool
+from inference.models import LoadedModel
+from inference.plane.threads import in_thread
+from inference.services import find_ready
+from ml.serve.frames import Frame
+
+SECONDS = 1.0
+MOST_NAMES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    loaded: LoadedModel
+    until: float
+
+
+class Workers:
+    """For one event loop."""
+
+    def __init__(self) -> None:
+        self._pool = Pool()
+        self._known: OrderedDict[str, Known] = OrderedDict()
+        self._looking: dict[str, asyncio.Task[LoadedModel]] = {}
+
+    async def find(self, reference: str) -> LoadedModel:
+        """One that is ready, with its version and model. Raises what `find_ready` does."""
+        known = self._known.get(reference)
+        if known is not None and time.monotonic() < known.until:
+            return known.loaded
+        task = self._looking.get(reference)
+        if task is None:
+            task = self._looking[reference] = asyncio.create_task(self._look_up(reference))
+            task.add_done_callback(lambda done: self._looked(reference, done))
+        return await asyncio.shield(task)  # others may wait for it, too
+
+    async def ask(
+        self, loaded: LoadedModel, body: bytes, *, timeout_seconds: float, **header: Any
+    ) -> Frame:
+        """A prediction, as ml.serve.frames has it. Raises AppError."""
+        path = settings.SOCKETS_DIR / loaded.socket
+        try:
+            worker = await self._pool.get(path)
+            return await worker.predict(body, timeout_seconds=timeout_seconds, **header)
+        except NotAnswering:
+            self._forget(loaded)
+            raise
+
+    async def _look_up(self, reference: str) -> LoadedModel:
+        started = time.monotonic()
+        loaded: LoadedModel = await in_thread(find_ready, reference)
+        self._known[reference] = Known(loaded, started + SECONDS)
+        self._known.move_to_end(reference)
+        if len(self._known) > MOST_NAMES:
+            self._known.popitem(last=False)
+        return loaded
+
+    def _looked(self, reference: str, task: asyncio.Task[LoadedModel]) -> None:
+        del self._looking[reference]
+        if not task.cancelled():
+            task.exception()  # whoever waited has it; if all went away, nobody needs it
+
+    def _forget(self, loaded: LoadedModel) -> None:
+        """Its worker is gone: the next request looks who took its place."""
+        for reference, known in list(self._known.items()):
+            if known.loaded.pk == loaded.pk:
+                del self._known[reference]
+
+
+workers = Workers()
+"""A web process has one event loop."""
