@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import signal
+import sys
 from collections import Counter
 from functools import cache
 
@@ -23,6 +24,7 @@ TRAINER_POINTS = (
     "checkpoint.after_rename",
     "checkpoint.before_manifest",
     "checkpoint.after_manifest",
+    "evaluation.before_batch",
     "journal.before_line",
     "journal.after_line",
     "prune.before_rename",
@@ -57,7 +59,7 @@ POINTS = TRAINER_POINTS + LAUNCHER_POINTS + SUPERVISOR_POINTS
 
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 ERRORS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
-ACTIONS = (*SIGNALS, *ERRORS, "raise")
+ACTIONS = (*SIGNALS, *ERRORS, "oom", "raise")
 ENTRY = re.compile(rf"([a-z_.]+):({'|'.join(ACTIONS)})(?:@([1-9]\d*))?")
 
 _passed: Counter[str] = Counter()
@@ -95,5 +97,7 @@ def _act(point: str, plan: dict[str, tuple[str, int]]) -> None:
         os.kill(os.getpid(), SIGNALS[action])
     elif action in ERRORS:
         raise OSError(ERRORS[action], os.strerror(ERRORS[action]), point)
+    elif action == "oom":
+        raise sys.modules["torch"].OutOfMemoryError(f"CUDA out of memory, planted at {point}")
     else:
         raise RuntimeError(f"a test planted this fault at {point}")

@@ -165,5 +165,9 @@ class GradientConfig(TrainingConfig):
         return found
 
 
+SMOOTHING = Number(low=0, high=0.9)
+SMOOTHING_HELP = (
+    "share of each label that is spread over all classes while training (cross_entropy)"
+)
 CLASS_WEIGHTS = Choice(choices=("none", "balanced"))
 CLASS_WEIGHTS_HELP = "balanced: the rarer a class, the more each of its samples counts"

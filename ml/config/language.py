@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from ml.config.common import (
     CLASS_WEIGHTS,
     CLASS_WEIGHTS_HELP,
+    SMOOTHING,
+    SMOOTHING_HELP,
     GradientConfig,
     ModelReference,
     ReferenceRule,
@@ -138,3 +140,4 @@ class ClassifyConfig(TextConfig):
     text_column: str | None = column("column with the text; empty: found by its usual names")
     target: str | None = column("column with the class; empty: the dataset's own target")
     class_weights: str = setting(CLASS_WEIGHTS, CLASS_WEIGHTS_HELP, "none")
+    label_smoothing: float = setting(SMOOTHING, SMOOTHING_HELP, 0.0)

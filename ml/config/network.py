@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ml.config.common import CLASS_WEIGHTS, CLASS_WEIGHTS_HELP, GradientConfig, column, named_recipe
+from ml.config.common import (
+    CLASS_WEIGHTS,
+    CLASS_WEIGHTS_HELP,
+    SMOOTHING,
+    SMOOTHING_HELP,
+    GradientConfig,
+    column,
+    named_recipe,
+)
 from ml.fields import FieldError, conflict, default_of, setting
 from ml.rules import Choice, Integers, Number
 
@@ -43,6 +51,7 @@ class NetworkConfig(GradientConfig):
         "auto",
     )
     class_weights: str = setting(CLASS_WEIGHTS, CLASS_WEIGHTS_HELP, "none")
+    label_smoothing: float = setting(SMOOTHING, SMOOTHING_HELP, 0.0)
 
     def conflicts(self) -> list[FieldError]:
         found = super().conflicts()
@@ -57,4 +66,7 @@ class NetworkConfig(GradientConfig):
         if self.class_weights != "none" and is_regression:
             sentence = "class_weights has no effect on a regression; remove it"
             found.append(conflict("class_weights", sentence, self.class_weights))
+        if self.label_smoothing and (is_regression or self.loss_function == "bce"):
+            sentence = "label_smoothing has an effect on cross_entropy only; remove it"
+            found.append(conflict("label_smoothing", sentence, self.label_smoothing))
         return found

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ml import failpoints
 from ml.config import GradientConfig
 from ml.rundir import Journal, RunDir
 from ml.train.checkpoint import (
@@ -36,7 +37,7 @@ from ml.train.steps import (
     make_optimizer,
     restore_generator_state,
 )
-from ml.train.task import Task, split
+from ml.train.task import Evaluation, Task, split
 
 STEP_EVENT_SECONDS = 0.05
 SAVE_SECONDS = 300
@@ -84,6 +85,7 @@ class Training:
         torch.set_num_threads(max(1, task.threads // ranks.size))
         if not ranks.is_first:  # the same weights, but dropout of its own
             torch.manual_seed(config.seed + ranks.rank)
+        self.evaluation_batch: int | None = None
         self.last_step_event = 0.0
         self.last_save = time.monotonic()
         self.clock = time.monotonic()
@@ -95,6 +97,8 @@ class Training:
     def train(self) -> dict[str, Any]:
         """Run to the end; the metrics of the exported model. Raises Paused, Cancelled, …"""
         self._resume()
+        if self.config.early_stopping_patience and not len(self.task.validation_rows):
+            self._warn("early_stopping_patience has no effect: nothing is held back.")
         while self.progress.epoch < self.config.epochs and not self._has_stalled():
             self._train_epoch()
             self._finish_epoch()
@@ -212,7 +216,7 @@ class Training:
 
     def _evaluate(self) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
         progress, began = self.progress, time.perf_counter()
-        found = self.task.evaluate(progress.micro_batch, self._check_cancelled)
+        found = self._measure()
         validation_seconds = time.perf_counter() - began
         if found.val_loss is not None:
             self._require_finite("validation loss", found.val_loss)
@@ -231,6 +235,32 @@ class Training:
         }
         progress.epoch_seconds = 0.0
         return record, found.events
+
+    def _measure(self) -> Evaluation:
+        """Evaluate; where memory runs out begin again with half as many samples at once."""
+        if self.evaluation_batch is None:
+            self.evaluation_batch = self.task.evaluation_batch(self.progress.micro_batch)
+        while True:
+            try:
+                return self.task.evaluate(self.evaluation_batch, self._before_evaluated_batch)
+            except torch.OutOfMemoryError as error:
+                self._evaluate_fewer(self.evaluation_batch, error)
+
+    def _evaluate_fewer(self, before: int, error: Exception) -> None:
+        device = self.state.device
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        if before == 1:
+            raise TrainingFailed(
+                "gpu_out_of_memory",
+                f"The memory of {device} is not enough to evaluate a single sample: take a "
+                "smaller model or shorter samples.",
+            ) from error
+        self.evaluation_batch = before // 2
+        self._warn(
+            f"The memory of {device} was used up in the evaluation: from here on "
+            f"{self.evaluation_batch} samples are evaluated at once instead of {before}."
+        )
 
     def _judge(self, val_loss: float | None) -> bool:
         """Whether this epoch is the best so far; without validation none is better than another."""
@@ -281,7 +311,8 @@ class Training:
         is_save_due = time.monotonic() - self.last_save > SAVE_SECONDS
         return "checkpoint" if wanted == "run" and is_save_due else wanted
 
-    def _check_cancelled(self) -> None:
+    def _before_evaluated_batch(self) -> None:
+        failpoints.hit("evaluation.before_batch")
         if self.control.wanted() == "cancel":
             raise Cancelled
 

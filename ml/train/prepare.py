@@ -49,6 +49,7 @@ def prepare(config: NetworkConfig, folder: Path) -> Prepared:
     else:
         targets, classes = encode_numbers(target), None
     loss_function = decide_loss(config, task, len(classes or []))
+    refuse_without_effect(config, loss_function)
     warnings: list[str] = []
     train_rows, validation_rows = hold_back(
         targets,
@@ -146,6 +147,16 @@ def decide_loss(config: NetworkConfig, task: str, class_count: int) -> str:
             "spec_error", f"loss_function bce needs two classes; the target has {class_count}."
         )
     return name
+
+
+def refuse_without_effect(config: NetworkConfig, loss_function: str) -> None:
+    """What only the data decides: the same conflicts that a configuration is refused for."""
+    if config.label_smoothing and loss_function != "cross_entropy":
+        sentence = "label_smoothing has an effect on cross_entropy only"
+        raise TrainingFailed("spec_error", f"{sentence}; the loss is {loss_function}.")
+    if config.class_weights != "none" and loss_function not in CLASSIFICATION_LOSSES:
+        sentence = "class_weights has an effect on classes only; the target holds numbers."
+        raise TrainingFailed("spec_error", sentence)
 
 
 def encode_classes(target: np.ndarray) -> tuple[np.ndarray, list[Any]]:

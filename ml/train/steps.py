@@ -122,14 +122,16 @@ def loss_of(
     outputs: torch.Tensor,
     targets: torch.Tensor,
     class_weights: torch.Tensor | None = None,
+    smoothing: float = 0.0,
 ) -> torch.Tensor:
     """Mean loss; outputs (N, output_size), targets class numbers or standardised numbers.
 
     `class_weights` (classes) multiply each sample's loss. The sum is divided by N all the same,
-    so that the parts of a batch add up to the whole.
+    so that the parts of a batch add up to the whole. `smoothing` (Szegedy et al. 2016) spreads
+    that share of a label over all classes (cross_entropy only).
     """
     if name in ("cross_entropy", "bce"):
-        losses = _class_losses(name, outputs, targets)
+        losses = _class_losses(name, outputs, targets, smoothing)
         return (losses if class_weights is None else losses * class_weights[targets]).mean()
     single = outputs[:, 0]
     if name == "mae":
@@ -139,9 +141,13 @@ def loss_of(
     return functional.mse_loss(single, targets)
 
 
-def _class_losses(name: str, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def _class_losses(
+    name: str, outputs: torch.Tensor, targets: torch.Tensor, smoothing: float
+) -> torch.Tensor:
     if name == "cross_entropy":
-        return functional.cross_entropy(outputs, targets, reduction="none")
+        return functional.cross_entropy(
+            outputs, targets, reduction="none", label_smoothing=smoothing
+        )
     logits = outputs[:, 0]
     return functional.binary_cross_entropy_with_logits(logits, targets.float(), reduction="none")
 

@@ -62,6 +62,10 @@ class Task(ABC):
     def loss(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean loss of a batch (a scalar with gradient), and how many guesses were right."""
 
+    def evaluation_batch(self, batch_size: int) -> int:
+        """Samples that an evaluation takes at once, where a step takes so many."""
+        return batch_size
+
     @abstractmethod
     def evaluate(self, batch_size: int, check: Check) -> Evaluation:
         """Measure the validation rows; draws no random numbers."""

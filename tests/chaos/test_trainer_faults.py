@@ -36,7 +36,7 @@ CHAINS = {
         "checkpoint.after_manifest",
     ],
     "journal": ["journal.before_line@6", "journal.after_line@6"],
-    "prune": ["prune.before_rename", "prune.before_delete"],
+    "prune": ["evaluation.before_batch@2", "prune.before_rename", "prune.before_delete"],
     "export": ["export.before_write", "export.after_write", "export.after_rename"],
     "result": ["result.before_write", "result.after_write"],
     "launcher": ["launcher.before_lock", "launcher.after_lock", "launcher.after_start"],

@@ -85,6 +85,8 @@ def test_it_refuses_an_unknown_recipe() -> None:
         ({"architecture": "mlp", "channels": [8]}, "channels"),
         ({"early_stopping_patience": 3, "validation_split": 0}, "early_stopping_patience"),
         ({"class_weights": "balanced", "task": "regression"}, "class_weights"),
+        ({"label_smoothing": 0.1, "loss_function": "bce"}, "label_smoothing"),
+        ({"label_smoothing": 0.1, "task": "regression"}, "label_smoothing"),
         ({"num_processes": 3, "batch_size": 2}, "num_processes"),
         ({"num_processes": 2, "device": "cuda:1"}, "device"),
         ({"recipe": "causal"}, "base_model"),

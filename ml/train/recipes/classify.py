@@ -51,7 +51,8 @@ class ClassifyTask(LanguageTask):
     def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         inputs, targets = batch
         outputs = self._forward(inputs)
-        loss = loss_of("cross_entropy", outputs, targets, self.class_weights)
+        smoothing = self.settings.label_smoothing
+        loss = loss_of("cross_entropy", outputs, targets, self.class_weights, smoothing)
         return loss, (outputs.argmax(dim=1) == targets).sum()
 
     def _forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

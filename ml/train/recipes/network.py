@@ -38,8 +38,9 @@ class NetworkTask(Task):
         network = model.build(data.network)
         self.threads = choose_threads(network, data.network["input_shape"], config.batch_size)
         self.module = network.to(device)
+        self.smoothing = config.label_smoothing
         self.class_weights: torch.Tensor | None = None
-        if config.class_weights == "balanced" and data.task == "classification":
+        if config.class_weights == "balanced":
             targets = data.targets[data.train_rows]
             self.class_weights = balanced_weights(targets, len(data.preprocess["classes"]), device)
 
@@ -57,15 +58,19 @@ class NetworkTask(Task):
     def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         inputs, targets = batch
         outputs = self._forward(inputs)
-        loss = loss_of(self.data.loss_function, outputs, targets, self.class_weights)
+        name, weights = self.data.loss_function, self.class_weights
+        loss = loss_of(name, outputs, targets, weights, self.smoothing)
         if not self.has_accuracy:
             return loss, torch.zeros((), device=self.device)
         return loss, (classes_of(outputs) == targets).sum()
 
+    def evaluation_batch(self, batch_size: int) -> int:
+        return max(EVALUATION_BATCH, batch_size)
+
     def evaluate(self, batch_size: int, check: Check) -> Evaluation:
         if not len(self.validation_rows):
             return Evaluation()
-        outputs, targets = self._validate(max(EVALUATION_BATCH, batch_size), check)
+        outputs, targets = self._validate(batch_size, check)
         weights = self.class_weights.cpu() if self.class_weights is not None else None
         loss = loss_of(self.data.loss_function, outputs, targets, weights).item()
         if not self.has_accuracy:

@@ -12,11 +12,12 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from ml.config import CausalConfig, parse_config
+from ml.config import CausalConfig, ClassifyConfig, parse_config
 from ml.data.importer import import_dataset
 from ml.exits import EXIT_CODES
 from ml.rundir import RunDir, read_json
 from ml.train.recipes.causal import CausalTask
+from ml.train.recipes.classify import ClassifyTask
 from ml.train.recipes.language import IGNORED
 from tests.ml.train.language import (
     AUTO,
@@ -113,6 +114,31 @@ def test_classes_have_their_confusion_and_weights(tmp_path: Path) -> None:
     assert found["none"] != found["balanced"]
     config = read_json(run.model_path / "config.json") or {}
     assert config["id2label"] == {"0": "rare", "1": "usual"}
+
+
+def test_smoothed_labels_change_what_is_learned_and_not_how_it_is_measured(tmp_path: Path) -> None:
+    dataset = make_rows(tmp_path / "data", rows_for("classify"))
+    losses, measured = set(), set()
+    for share in (0.0, 0.4):
+        given = {"recipe": "classify", "dataset": {"path": str(dataset)}, **SCRATCH}
+        config = parse_config({**given, "label_smoothing": share, "dropout": 0})
+        assert isinstance(config, ClassifyConfig)
+        torch.manual_seed(3)
+        task = ClassifyTask(config, tmp_path, torch.device("cpu"), lambda message: None)
+        loss, _ = task.loss(task.batch(task.train_rows))
+        losses.add(round(loss.item(), 6))
+        measured.add(task.evaluate(8, lambda: None).val_loss)
+    assert (len(losses), len(measured)) == (2, 1)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_patience_ends_every_recipe(tmp_path: Path, recipe: str) -> None:
+    dataset = make_rows(tmp_path / "data", rows_for(recipe, 16))
+    fields = {**SCRATCH, "epochs": 60, "early_stopping_patience": 1, "learning_rate": 0.3}
+    run = make_language_run(tmp_path / "run", recipe, dataset, optimizer="sgd", **fields)
+    assert train(run) == 0
+    result = run.read_result(1) or {}
+    assert result["epochs"] == result["metrics"]["best_epoch"] + 1 < 60
 
 
 def lora_run(tmp_path: Path, **fields: Any) -> RunDir:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from ml import failpoints
 from ml.exits import EXIT_CODES
 from ml.rundir import RunDir, read_json
 from ml.train.recipes.causal import CausalTask
@@ -87,6 +88,42 @@ def test_a_language_model_keeps_less_before_it_gives_up(
     newest = run.complete_checkpoints()[-1]
     state = read_json(newest / "state.json") or {}
     assert (state["micro_batch"], state["saves_memory"]) == (1, True)
+
+
+@pytest.mark.parametrize("recipe", ["network", "causal", "classify"])
+def test_an_evaluation_that_does_not_fit_begins_again_with_fewer_samples(
+    tmp_path: Path, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(name: str) -> RunDir:
+        if recipe == "network":
+            return make_run(tmp_path / name, dataset, **FIELDS)
+        return make_language_run(tmp_path / name, recipe, dataset, **SCRATCH)
+
+    data = tmp_path / "data"
+    dataset = make_pictures(data, 40) if recipe == "network" else make_rows(data, rows_for(recipe))
+    whole, run = make("whole"), make("run")
+    assert train(whole) == 0
+    monkeypatch.setenv(failpoints.SWITCH, "1")
+    monkeypatch.setenv(failpoints.PLAN, "evaluation.before_batch:oom")
+    failpoints._passed.clear()
+    assert train(run) == 0
+    before = 512 if recipe == "network" else 8
+    [told] = warnings(run)
+    assert f"{before // 2} samples are evaluated at once instead of {before}." in told
+    assert weights(run) == weights(whole)  # what is measured does not touch what is learned
+    assert [each["epoch"] for each in events(run, type="epoch")] == [1, 2]
+
+
+def test_what_never_fits_an_evaluation_fails_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(NetworkTask, "evaluate", never)
+    run = make_run(tmp_path / "run", make_pictures(tmp_path / "data", 40), **FIELDS)
+    assert train(run) == EXIT_CODES["gpu_out_of_memory"]
+    assert "evaluate a single sample" in (run.read_result(1) or {})["error"]["message"]
 
 
 def test_what_never_fits_fails_with_the_numbers(

@@ -4,10 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ml.config import describe
 from ml.data.builtin import builtin_dataset
+from ml.exits import EXIT_CODES
 from ml.rundir import read_json
+from ml.train.steps import loss_of
 from tests.ml.train.runs import (
     events,
     make_flowers,
@@ -137,6 +140,7 @@ CHANGES: dict[str, Any] = {
     "precision": "bf16",
     "seed": 4,
     "validation_split": 0.5,
+    "label_smoothing": 0.2,
 }
 WITHOUT_WEIGHTS = {
     # Tested where their effect is: the split, the loss, the target, the end, the disk.
@@ -173,6 +177,42 @@ def test_balanced_class_weights_change_what_is_learned_of_rare_classes(
     fields: dict[str, Any] = {"loss_function": loss, "architecture": "auto", "channels": [32, 64]}
     plain = weights(tmp_path / "plain", dataset, **fields)
     assert plain != weights(tmp_path / "balanced", dataset, class_weights="balanced", **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"label_smoothing": 0.1}, "label_smoothing has an effect on cross_entropy only"),
+        ({"class_weights": "balanced"}, "class_weights has an effect on classes only"),
+    ],
+)
+def test_what_numbers_cannot_have_is_refused_when_the_data_is_seen(
+    tmp_path: Path, fields: dict[str, Any], words: str
+) -> None:
+    run = make_run(tmp_path / "run", make_line(tmp_path / "data"), **fields)
+    assert train(run) == EXIT_CODES["spec_error"]
+    assert words in (run.read_result(1) or {})["error"]["message"]
+
+
+def test_smoothing_spreads_labels_while_training_and_not_in_the_measure() -> None:
+    outputs, targets = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0]]), torch.tensor([0, 1])
+    logs = outputs.log_softmax(dim=1)
+    spread = 0.3 / 3 + 0.7 * torch.eye(3)[targets]
+    weights = torch.tensor([1.0, 2.0, 3.0])
+    losses = -(spread * logs).sum(dim=1)
+    found = loss_of("cross_entropy", outputs, targets, smoothing=0.3)
+    assert torch.allclose(found, losses.mean())
+    weighted = loss_of("cross_entropy", outputs, targets, weights, 0.3)
+    assert torch.allclose(weighted, (losses * weights[targets]).mean())
+
+
+def test_patience_without_anything_held_back_is_told(tmp_path: Path) -> None:
+    rows = "".join(f"{n / 9},{'ab'[n % 2]},train\n" for n in range(20))
+    dataset = make_table(tmp_path / "data", "x,label,split\n" + rows)
+    run = make_run(tmp_path / "run", dataset, early_stopping_patience=1)
+    assert train(run) == 0
+    told = [event["message"] for event in events(run, type="warning")]
+    assert "early_stopping_patience has no effect: nothing is held back." in told
 
 
 def test_the_same_configuration_gives_the_same_weights(tmp_path: Path) -> None:
