@@ -154,11 +154,13 @@ def _model_facts(folder: Path, headers: Mapping[str, Header]) -> Facts:
     return {
         "architecture": architecture,
         "model_type": str(config.get("model_type", "")),
-        "task": next(
-            (task for ending, task in TASKS.items() if architecture.endswith(ending)), "embed"
-        ),
+        "task": task_of(architecture),
         "classes": list(labels.values()) if isinstance(labels, dict) else None,
     }
+
+
+def task_of(architecture: str) -> str:
+    return next((task for ending, task in TASKS.items() if architecture.endswith(ending)), "embed")
 
 
 def _architecture(config: Mapping[str, Any]) -> str:

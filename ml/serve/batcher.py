@@ -24,6 +24,7 @@ from ml.serve.errors import (
     TooManyRows,
 )
 from ml.serve.runtimes import Runtime
+from ml.serve.signature import Signature
 from ml.serve.tensors import Inputs
 
 Key = tuple[Any, ...]
@@ -82,6 +83,7 @@ class Batcher:
     def __init__(self, runtime: Runtime, *, is_batchable: bool, limits: Limits | None = None):
         self.stats = Stats()
         self._runtime = runtime
+        self.output_names = tuple(spec.name for spec in runtime.signature.outputs)
         self.is_batchable = is_batchable
         self._limits = limits or Limits()
         self._waiting: deque[Item] = deque()
@@ -92,6 +94,13 @@ class Batcher:
     @property
     def is_idle(self) -> bool:
         return self._running is None
+
+    @property
+    def signature(self) -> Signature:
+        return self._runtime.signature
+
+    def describe(self) -> dict[str, Any]:
+        return {"signature": self.signature.to_dict(), "is_batchable": self.is_batchable}
 
     def submit(
         self, inputs: Inputs, outputs: tuple[str, ...], timeout_seconds: float
@@ -252,6 +261,8 @@ class Batcher:
                 self._runtime.predict(_cut(item.inputs, start, start + step), item.outputs)
                 for start in range(0, item.rows, step)
             ]
+        except ServeError as error:  # the runtime knows what is wrong with it
+            return error
         except Exception as error:  # noqa: BLE001  (its sentence is all that is known)
             return ComputeFailed(f"The model could not compute this: {_first_line(error)}")
         return {name: np.concatenate([part[name] for part in parts]) for name in item.outputs}

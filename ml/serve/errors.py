@@ -44,3 +44,15 @@ class LoadRefused(ServeError):
     """The model cannot be served; the sentence says why."""
 
     code = "model_refused"
+
+
+class ContextLengthExceeded(ServeError):
+    """The text has more tokens than the model takes at once."""
+
+    code = "context_length_exceeded"
+
+
+class NotOffered(ServeError):
+    """The model does not do this kind of work."""
+
+    code = "not_offered"

@@ -7,10 +7,15 @@ and its reply the same one, so replies may come in any order.
      "return": "json"}                                     body: {input: nested lists}
     {"kind": "predict", …, "encoding": "tensors", "tensors": [{name, datatype, shape, size_bytes}],
      "return": "tensors"}                                  body: the tensors, one after the other
-    {"kind": "cancel", "id"}                               of a prediction; it gets no reply
+    {"kind": "generate", "id", "timeout_seconds", "stream", …as ml.serve.wishes}
+                                                   body: a JSON text, or the messages of a chat
+    {"kind": "cancel", "id"}                               of one of these; it gets no reply
     {"kind": "stats", "id"}, {"kind": "describe", "id"}
 
     {"id", "ok": true, …}, {"id", "ok": false, "code", "message", "field"}
+
+A stream is told piece by piece before its reply: {"id", "ok": true, "is_last": false, "number"},
+with text for the number-th of the texts that were asked for as the body.
 
 Standard library and orjson only: Django processes read it too.
 """

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ml.formats.huggingface import task_of
 from ml.serve.errors import LoadRefused
 from ml.serve.signature import Signature
 from ml.serve.tensors import Inputs
 
 FEATURES_FILES = ("model.onnx", "preprocess.json")
+LANGUAGE_CONFIG = "config.json"
 NETWORK_FILES = ("config.json", "preprocess.json", "model.safetensors")
 
 
@@ -48,6 +50,10 @@ def open_runtime(folder: Path, options: Options) -> Runtime:
         from ml.serve.features_runtime import FeaturesRuntime
 
         return FeaturesRuntime(folder, options)
+    if find_language_task(folder) is not None:
+        from ml.serve.text_runtime import TextRuntime
+
+        return TextRuntime(folder, options)
     graphs = sorted(folder.glob("*.onnx"))
     if len(graphs) == 1:
         from ml.serve.onnx_runtime import OnnxRuntime
@@ -55,8 +61,8 @@ def open_runtime(folder: Path, options: Options) -> Runtime:
         return OnnxRuntime(graphs[0], options)
     names = ", ".join(sorted(path.name for path in folder.iterdir())[:10])
     raise LoadRefused(
-        f"No runtime serves a folder with {names}. Served are: one .onnx file, and networks"
-        " and classical models that were trained here."
+        f"No runtime serves a folder with {names}. Served are: one .onnx file, Hugging Face"
+        " folders with safetensors, and networks and classical models that were trained here."
     )
 
 
@@ -65,3 +71,15 @@ def is_network(folder: Path) -> bool:
     if not all((folder / name).is_file() for name in NETWORK_FILES):
         return False
     return "input_shape" in json.loads((folder / "config.json").read_bytes())
+
+
+def find_language_task(folder: Path) -> str | None:
+    """What the model of a Hugging Face folder is for (ml.formats.huggingface.TASKS), also where
+    only adapters lie in it; None: the folder is none."""
+    if (folder / "adapter_config.json").is_file():
+        return "embed"
+    path = folder / LANGUAGE_CONFIG
+    if not path.is_file() or not any(folder.glob("*.safetensors")):
+        return None
+    names = json.loads(path.read_bytes()).get("architectures")
+    return task_of(str(names[0])) if isinstance(names, list) and names else None

@@ -7,28 +7,28 @@ import functools
 import logging
 import signal
 import socket
-from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from ml.serve import frames
-from ml.serve.batcher import Answer, Batcher, Limits
-from ml.serve.errors import InvalidInput, LoadRefused, ServeError
-from ml.serve.files import verify_files
+from ml.serve.batcher import Answer, Batcher
+from ml.serve.engines import Engine, Report, open_engine
+from ml.serve.errors import InvalidInput, LoadRefused, NotOffered, ServeError
 from ml.serve.frames import BrokenFrame, FrameReader, Header
 from ml.serve.memory import MemoryMeter
-from ml.serve.runtimes import Options, Runtime, open_runtime
 from ml.serve.spec import Spec
 from ml.serve.tensors import read_inputs, to_json, to_tensors
-from ml.serve.warmup import warm_up
+
+if TYPE_CHECKING:
+    from ml.serve.generation import Tell, Text
 
 logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 1.0
 DEFAULT_TIMEOUT_SECONDS = 30.0
 LONGEST_TIMEOUT_SECONDS = 3600.0
-
-Report = Callable[[dict[str, Any]], None]
 
 
 class Draining(ServeError):
@@ -42,17 +42,15 @@ async def run(spec: Spec, listener: socket.socket, report: Report, meter: Memory
     loop = asyncio.get_running_loop()
     started = loop.time()
     try:
-        runtime, is_batchable = await loop.run_in_executor(None, load, spec, report)
+        worker = Worker(await open_engine(spec, report), meter)
     except LoadRefused as error:
         report({"event": "refused", "code": error.code, "message": error.message})
         return False
-    limits = Limits(**spec.limits)
-    worker = Worker(runtime, Batcher(runtime, is_batchable=is_batchable, limits=limits), meter)
     is_asked_to_end = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, is_asked_to_end.set)
     server = await loop.create_unix_server(lambda: Connection(worker), sock=listener)
     seconds = round(loop.time() - started, 3)
-    report({"event": "ready", "load_seconds": seconds, **worker.describe(), **worker.beat()})
+    report({"event": "ready", "load_seconds": seconds, **worker.engine.describe(), **worker.beat()})
     while not is_asked_to_end.is_set():
         try:
             await asyncio.wait_for(is_asked_to_end.wait(), BEAT_SECONDS)
@@ -63,68 +61,59 @@ async def run(spec: Spec, listener: socket.socket, report: Report, meter: Memory
     return True
 
 
-def load(spec: Spec, report: Report) -> tuple[Runtime, bool]:
-    """The runtime, and whether its rows may be joined; raises LoadRefused."""
-    if spec.files is not None:
-        report({"event": "stage", "stage": "verify"})
-        verify_files(spec.folder, spec.files)
-    report({"event": "stage", "stage": "load"})
-    options = Options(
-        device=spec.device, threads=spec.threads, optimization_level=spec.optimization_level
-    )
-    try:
-        runtime = open_runtime(spec.folder, options)
-        report({"event": "stage", "stage": "warm_up"})
-        return runtime, warm_up(runtime)
-    except MemoryError as error:
-        raise LoadRefused("The model needs more memory than it may have.") from error
-
-
 class Worker:
-    """The model, its batcher, and the connections of those who ask."""
+    """The model's engine, and the connections of those who ask."""
 
-    def __init__(self, runtime: Runtime, batcher: Batcher, meter: MemoryMeter) -> None:
-        self.signature = runtime.signature
-        self.batcher = batcher
+    def __init__(self, engine: Engine, meter: MemoryMeter) -> None:
+        self.engine = engine
         self.is_draining = False
         self.connections: set[Connection] = set()
-        self._output_names = tuple(spec.name for spec in self.signature.outputs)
         self._meter = meter
-
-    def describe(self) -> dict[str, Any]:
-        return {"signature": self.signature.to_dict(), "is_batchable": self.batcher.is_batchable}
 
     def beat(self) -> dict[str, Any]:
         return {
             "memory_bytes": self._meter.read_bytes(),
-            "is_idle": self.batcher.is_idle,
-            "requests": self.batcher.stats.requests,
+            "is_idle": self.engine.is_idle,
+            "requests": self.engine.stats.requests,
         }
 
-    def submit(self, header: Header, body: bytes) -> asyncio.Future[Answer]:
+    def predict(self, header: Header, body: bytes) -> asyncio.Future[Answer]:
+        if not isinstance(self.engine, Batcher):
+            raise NotOffered("This model writes text; ask it to generate.")
+        inputs = read_inputs(header, body, self.engine.signature)
+        return self.engine.submit(inputs, self._outputs(self.engine, header), _timeout(header))
+
+    def generate(self, header: Header, body: bytes, tell: Tell) -> asyncio.Future[Text]:
+        """`tell` gets the pieces as they are written, where the header asks for a stream."""
+        if isinstance(self.engine, Batcher):
+            raise NotOffered("This model does not write text; ask it to predict.")
+        from ml.serve.wishes import read_wish  # torch comes with it
+
+        wish = read_wish(header, body, self.engine)
+        return self.engine.submit(wish, _timeout(header), tell if header.get("stream") else None)
+
+    def require_open(self) -> None:
         if self.is_draining:
             raise Draining("The model is being unloaded.")
-        inputs = read_inputs(header, body, self.signature)
-        return self.batcher.submit(inputs, self._outputs(header), _timeout(header))
 
     async def end(self) -> None:
         self.is_draining = True
-        await self.batcher.drain()
+        await self.engine.drain()
         while any(connection.is_owed_answers for connection in self.connections):
             await asyncio.sleep(0.01)  # computed, but not yet written
         for connection in list(self.connections):
             connection.close()
         while self.connections:  # their last replies are on the way
             await asyncio.sleep(0.01)
-        self.batcher.close()
+        self.engine.close()
 
-    def _outputs(self, header: Header) -> tuple[str, ...]:
-        asked = header.get("outputs")
+    def _outputs(self, engine: Batcher, header: Header) -> tuple[str, ...]:
+        asked, known_names = header.get("outputs"), engine.output_names
         if not asked:
-            return self._output_names
+            return known_names
         for name in asked if isinstance(asked, list) else [asked]:
-            if name not in self._output_names:
-                known = ", ".join(self._output_names[:20])
+            if name not in known_names:
+                known = ", ".join(known_names[:20])
                 raise InvalidInput(
                     f"There is no output {str(name)[:100]!r}; the model gives {known}.",
                     field="outputs",
@@ -148,7 +137,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._reader = FrameReader()
-        self._pending: dict[Any, asyncio.Future[Answer]] = {}
+        self._pending: dict[Any, asyncio.Future[Any]] = {}
         self._transport: asyncio.Transport | None = None
 
     @property
@@ -180,37 +169,51 @@ class Connection(asyncio.Protocol):
     def _take(self, header: Header, body: bytes) -> None:
         try:
             match header.get("kind"):
-                case "predict":
-                    self._predict(header, body)
+                case "predict" | "generate":
+                    self._ask(header, body)
                 case "cancel":
                     if future := self._pending.pop(header.get("id"), None):
                         future.cancel()
                 case "stats":
-                    self._send(header, asdict(self._worker.batcher.stats))
+                    self._send(header, asdict(self._worker.engine.stats))
                 case "describe":
-                    self._send(header, self._worker.describe())
+                    self._send(header, self._worker.engine.describe())
                 case kind:
                     raise BrokenFrame(f"a frame of the unknown kind {kind!r}")
         except ServeError as error:
             self._refuse(header, error)
 
-    def _predict(self, header: Header, body: bytes) -> None:
+    def _ask(self, header: Header, body: bytes) -> None:
         number = header.get("id")
         if number in self._pending:
             raise BrokenFrame(f"two requests at once have the id {number!r}")
-        future = self._worker.submit(header, body)
+        self._worker.require_open()
+        future: asyncio.Future[Any] = (
+            self._worker.predict(header, body)
+            if header["kind"] == "predict"
+            else self._worker.generate(header, body, functools.partial(self._tell, header))
+        )
         self._pending[number] = future
-        future.add_done_callback(functools.partial(self._answer, header))
+        future.add_done_callback(functools.partial(self._settle, header))
 
-    def _answer(self, header: Header, future: asyncio.Future[Answer]) -> None:
+    def _settle(self, header: Header, future: asyncio.Future[Any]) -> None:
         self._pending.pop(header.get("id"), None)
         if future.cancelled():
             return
         if error := future.exception():
             assert isinstance(error, ServeError)
             self._refuse(header, error)
-            return
-        answer = future.result()
+        elif header["kind"] == "predict":
+            self._answer(header, future.result())
+        else:
+            text: Text = future.result()
+            facts = asdict(text)
+            self._send(header, facts, orjson.dumps(facts.pop("texts")))
+
+    def _tell(self, header: Header, number: int, piece: str) -> None:
+        self._send(header, {"is_last": False, "number": number}, piece.encode())
+
+    def _answer(self, header: Header, answer: Answer) -> None:
         facts = {
             "queue_seconds": answer.queue_seconds,
             "compute_seconds": answer.compute_seconds,

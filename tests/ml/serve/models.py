@@ -55,6 +55,16 @@ def write_gather(folder: Path) -> Path:
     )
 
 
+def write_words(folder: Path) -> Path:
+    """Strings `x` (rows, 2) come back as they are, in `y`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    node = helper.make_node("Identity", ["x"], ["y"])
+    return save(
+        folder / "model.onnx", [node], [], ("rows", 2), ("rows", 2),
+        kind=TensorProto.STRING, answer=TensorProto.STRING,
+    )  # fmt: skip
+
+
 def write_hog(folder: Path) -> Path:
     """A few hundred bytes that ask for 64 GB as soon as they run."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,12 +85,13 @@ def save(
     after: tuple[Any, ...],
     external: str | None = None,
     kind: int = FLOAT,
+    answer: int = FLOAT,
 ) -> Path:
     graph = helper.make_graph(
         nodes,
         "small",
         [helper.make_tensor_value_info("x", kind, before)],
-        [helper.make_tensor_value_info("y", FLOAT, after)],
+        [helper.make_tensor_value_info("y", answer, after)],
         weights,
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -1,10 +1,13 @@
 """A worker process: a model in, predictions out over its socket, and its end."""
 
+import json
 import os
 import signal
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -22,6 +25,7 @@ from tests.ml.serve.models import (
     write_onnx,
 )
 from tests.ml.serve.workers import WorkerProcess, worker
+from tests.ml.train.language import make_base
 
 
 @pytest.fixture(scope="module")
@@ -255,3 +259,93 @@ def test_whoever_goes_away_is_forgotten(tmp_path: Path) -> None:
             stats, _ = asker.receive()
     assert stats["waiting_rows"] == 0
     assert stats["requests"] + stats["cancelled"] >= 1
+
+
+@pytest.fixture(scope="module")
+def author(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
+    folder = make_base(tmp_path_factory.mktemp("serve") / "author", "causal", positions=64)
+    with worker(folder, files=list_files(folder), memory_bytes=8 * 2**30) as started:
+        started.wait_for("ready")
+        yield started
+
+
+def test_a_locked_worker_writes_text_and_streams_it(author: WorkerProcess) -> None:
+    ready = author.reports[-1]
+    assert ready["signature"]["context_length"] == 64
+    assert ready["memory_bytes"] < 600e6
+    asked = {"kind": "generate", "temperature": 0, "max_tokens": 20}
+    with author.asking() as asker:
+        asker.send({**asked, "id": 1}, b'"add 1 2: "')
+        whole, body = asker.receive()
+        assert whole["ok"]
+        assert (whole["endings"], whole["completion_tokens"]) == (["length"], 20)
+        asker.send({**asked, "id": 2, "stream": True}, b'"add 1 2: "')
+        pieces = ""
+        while not (frame := asker.receive())[0].get("is_last", True):
+            pieces += frame[1].decode()
+        assert [pieces] == json.loads(frame[1]) == json.loads(body)
+
+
+def test_a_writing_worker_refuses_by_name(author: WorkerProcess) -> None:
+    with author.asking() as asker:
+        for header, body, code in (
+            ({"kind": "predict"}, b"{}", "not_offered"),
+            ({"kind": "generate"}, b'"%s"' % (b"long " * 100), "context_length_exceeded"),
+            ({"kind": "generate", "penalty": 1}, b'"x"', "invalid_input"),
+        ):
+            asker.send({**header, "id": 1}, body)
+            assert asker.receive()[0]["code"] == code
+
+
+def test_who_hangs_up_is_not_written_on(author: WorkerProcess) -> None:
+    with author.asking() as asker:
+        before = stats_of(author)["cancelled"]
+        for number in range(5):
+            asker.send({"kind": "generate", "id": number, "stream": True, "count": 4}, b'"add"')
+        asker.receive()  # they are being written
+    ends_at = time.monotonic() + 60
+    while (now := stats_of(author))["cancelled"] == before or now["waiting"]:
+        assert time.monotonic() < ends_at
+    assert not now["failed"]
+
+
+def stats_of(started: WorkerProcess) -> dict[str, Any]:
+    with started.asking() as asker:
+        asker.send({"kind": "stats", "id": 1})
+        return asker.receive()[0]
+
+
+def test_a_classifier_and_an_encoder_answer_texts_of_any_length(tmp_path: Path) -> None:
+    classifier = make_base(tmp_path / "classifier", "classify")
+    encoder = make_base(tmp_path / "encoder", "classify")
+    config = json.loads((encoder / "config.json").read_text())
+    (encoder / "config.json").write_text(json.dumps({**config, "architectures": ["RobertaModel"]}))
+    texts = ["calm", "loud add 1 2", "calm calm calm calm"]
+    with worker(classifier) as telling, worker(encoder) as embedding:
+        assert telling.wait_for("ready")["is_batchable"]
+        ready = embedding.wait_for("ready")
+        assert ready["is_batchable"]
+        assert ready["signature"]["outputs"][0]["shape"] == [-1, 16]
+        with telling.asking() as asker:
+            together = asker.predict({"text": texts})[1]
+            alone = [asker.predict({"text": [text]})[1] for text in texts]
+            np.testing.assert_allclose(
+                together["probabilities"], [a["probabilities"][0] for a in alone], atol=1e-6
+            )
+            assert together["label"][0] in {"LABEL_0", "LABEL_1"}
+            refused, _ = asker.predict({"text": ["calm " * 100]})
+            assert refused["code"] == "context_length_exceeded"
+        with embedding.asking() as asker:
+            together = asker.predict({"text": texts})[1]
+            alone = [asker.predict({"text": [text]})[1] for text in texts]
+            np.testing.assert_allclose(
+                together["embedding"], [a["embedding"][0] for a in alone], atol=1e-5
+            )
+            assert together["tokens"] == [a["tokens"][0] for a in alone]
+
+
+def test_adapters_without_their_base_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    with worker(tmp_path / "adapter") as started:
+        assert "without its base model" in started.wait_for("refused")["message"]

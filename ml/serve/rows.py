@@ -1,0 +1,206 @@
+"""The texts that a model is writing at the moment, a row each, and what it remembers of them.
+
+`begin` takes rows in and `step` goes on with all of them; both give the logits of the next tokens,
+(rows, vocabulary). `keep` forgets the rows that are done.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch.nn.functional import pad
+from transformers import DynamicCache, EncoderDecoderCache
+from transformers.cache_utils import DynamicLayer
+from transformers.modeling_outputs import BaseModelOutput
+
+from ml.serve.errors import LoadRefused
+from ml.serve.language import Language
+
+
+class Rows(Protocol):
+    joins_midway: bool
+    """Whether rows may begin while others are being written."""
+
+    def begin(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor: ...
+
+    def step(self, tokens: Sequence[int]) -> torch.Tensor: ...
+
+    def keep(self, rows: Sequence[int]) -> None: ...
+
+    def count_bytes(self) -> int:
+        """What is remembered takes so much memory."""
+
+
+class CausalRows:
+    """A decoder. What is remembered of shorter rows is filled up on the left, and masked."""
+
+    joins_midway = True
+
+    def __init__(self, language: Language) -> None:
+        self._model, self._pad, self._device = language.model, language.pad, language.device
+        known = inspect.signature(self._model.forward).parameters
+        self._counts_positions = "position_ids" in known
+        self._options = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
+        self._cache: Any
+        self._mask: torch.Tensor
+        self._forget()
+
+    def begin(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        ids, mask = _pad(prompts, self._pad, on_left=True)
+        cache: Any = DynamicCache()
+        mask = mask.to(self._device)
+        logits = self._compute(ids.to(self._device), mask, cache)
+        self._join(cache, mask)
+        return logits
+
+    def step(self, tokens: Sequence[int]) -> torch.Tensor:
+        ids = torch.tensor(tokens, device=self._device)[:, None]
+        mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], dim=1)
+        logits = self._compute(ids, mask, self._cache)
+        self._mask = mask
+        return logits
+
+    def keep(self, rows: Sequence[int]) -> None:
+        if not rows:
+            self._forget()
+            return
+        chosen = torch.tensor(rows, device=self._device)
+        mask = self._mask[chosen]
+        empty = int(mask.any(dim=0).int().argmax())  # columns that only those who left had filled
+        self._mask = mask[:, empty:]
+        for layer in self._cache.layers:
+            layer.keys = layer.keys[chosen][:, :, empty:]
+            layer.values = layer.values[chosen][:, :, empty:]
+
+    def count_bytes(self) -> int:
+        return _count_bytes(self._cache)
+
+    def _forget(self) -> None:
+        self._cache = DynamicCache()
+        self._mask = torch.zeros(0, 0, dtype=torch.long, device=self._device)
+
+    def _compute(self, ids: torch.Tensor, mask: torch.Tensor, cache: Any) -> torch.Tensor:
+        options: dict[str, Any] = dict(self._options)
+        if self._counts_positions:
+            places = (mask.cumsum(dim=1) - 1).clamp(min=0)
+            options["position_ids"] = places[:, -ids.shape[1] :]
+        output = self._model(
+            input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **options
+        )
+        _require_plain(output.past_key_values, cache)
+        logits: torch.Tensor = output.logits[:, -1].float()
+        return logits
+
+    def _join(self, cache: Any, mask: torch.Tensor) -> None:
+        if not len(self._mask):
+            self._cache, self._mask = cache, mask
+            return
+        longest = max(mask.shape[1], self._mask.shape[1])
+        joined = [
+            (_stack(layer.keys, other.keys, longest), _stack(layer.values, other.values, longest))
+            for layer, other in zip(self._cache.layers, cache.layers, strict=True)
+        ]  # all of it, before anything is changed: memory may end half-way
+        for layer, (keys, values) in zip(self._cache.layers, joined, strict=True):
+            layer.keys, layer.values = keys, values
+        self._mask = _stack(self._mask[..., None], mask[..., None], longest)[..., 0]
+
+
+class EncodedRows:
+    """An encoder and a decoder. Rows begin together: some decoders count positions from the start
+    of the batch, and cannot be told otherwise."""
+
+    joins_midway = False
+
+    def __init__(self, language: Language) -> None:
+        self._model, self._pad, self._device = language.model, language.pad, language.device
+        settings = self._model.generation_config
+        starts = (settings.decoder_start_token_id, settings.bos_token_id, self._pad)
+        self._start = next(token for token in starts if token is not None)
+        self._first: int | None = settings.forced_bos_token_id
+        self._cache: Any
+        self._forget()
+
+    def begin(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        ids, mask = _pad(prompts, self._pad, on_left=False)
+        self._mask = mask.to(self._device)
+        encoder = self._model.get_encoder()
+        encoded = encoder(input_ids=ids.to(self._device), attention_mask=self._mask)
+        self._encoded = encoded.last_hidden_state
+        self._cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        logits = self.step([self._start] * len(prompts))
+        if self._first is not None:  # as mBART's, which says the language to write in
+            forced = torch.full_like(logits, -torch.inf)
+            forced[:, self._first] = 0
+            return forced
+        return logits
+
+    def step(self, tokens: Sequence[int]) -> torch.Tensor:
+        output = self._model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=self._encoded),
+            attention_mask=self._mask,
+            decoder_input_ids=torch.tensor(tokens, device=self._device)[:, None],
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        logits: torch.Tensor = output.logits[:, -1].float()
+        return logits
+
+    def keep(self, rows: Sequence[int]) -> None:
+        if not rows:
+            self._forget()
+            return
+        chosen = torch.tensor(rows, device=self._device)
+        self._encoded, self._mask = self._encoded[chosen], self._mask[chosen]
+        for cache in (self._cache.self_attention_cache, self._cache.cross_attention_cache):
+            for layer in cache.layers:
+                layer.keys, layer.values = layer.keys[chosen], layer.values[chosen]
+
+    def count_bytes(self) -> int:
+        caches = (self._cache.self_attention_cache, self._cache.cross_attention_cache)
+        return sum(map(_count_bytes, caches), self._encoded.nbytes)
+
+    def _forget(self) -> None:
+        self._cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        self._encoded = torch.zeros(0)
+        self._mask = torch.zeros(0, 0, dtype=torch.long)
+
+
+def open_rows(language: Language) -> Rows:
+    return CausalRows(language) if language.task == "causal" else EncodedRows(language)
+
+
+def _pad(
+    prompts: Sequence[Sequence[int]], filler: int, *, on_left: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and their mask, (rows, longest)."""
+    longest = max(map(len, prompts))
+    ids = torch.full((len(prompts), longest), filler)
+    mask = torch.zeros(len(prompts), longest, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        place = slice(longest - len(prompt), None) if on_left else slice(len(prompt))
+        ids[row, place] = torch.tensor(prompt)
+        mask[row, place] = 1
+    return ids, mask
+
+
+def _stack(old: torch.Tensor, new: torch.Tensor, longest: int) -> torch.Tensor:
+    """Rows below rows (rows, …, tokens, width), zeros before the tokens of the shorter ones."""
+    wide = [pad(each, (0, 0, longest - each.shape[-2], 0)) for each in (old, new)]
+    return torch.cat(wide)
+
+
+def _count_bytes(cache: Any) -> int:
+    sizes: list[int] = [layer.keys.nbytes + layer.values.nbytes for layer in cache.layers]
+    return sum(sizes)
+
+
+def _require_plain(found: Any, cache: Any) -> None:
+    is_plain = found is cache and all(type(layer) is DynamicLayer for layer in cache.layers)
+    if not is_plain or not cache.layers:
+        raise LoadRefused(
+            "This architecture remembers a text otherwise than as the keys and values of each"
+            " token (a recurrent model?), which is not served."
+        )

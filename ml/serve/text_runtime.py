@@ -1,0 +1,87 @@
+"""Language models that tell texts apart, or turn each into a vector: texts in, numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ml.serve.answers import describe_answers, from_shares
+from ml.serve.errors import LoadRefused
+from ml.serve.language import Language
+from ml.serve.runtimes import Options
+from ml.serve.signature import Signature, TensorSpec
+from ml.serve.tensors import Inputs
+
+INPUT = "text"
+
+
+class TextRuntime:
+    """Input `text` (N). A classifier answers as ml.serve.answers has it; an encoder with
+    `embedding` (N, width), the mean of its tokens' vectors. Both tell the `tokens` of each text.
+    """
+
+    def __init__(self, folder: Path, options: Options) -> None:
+        self._language = Language(folder, options)
+        torch.set_num_threads(self._language.threads)
+        counts = TensorSpec(name="tokens", datatype="INT64", shape=(None,))
+        self._classes = self._find_classes()
+        answers = self._describe()
+        text = TensorSpec(name=INPUT, datatype="BYTES", shape=(None,))
+        self.signature = Signature(inputs=(text,), outputs=(*answers, counts))
+
+    def predict(self, inputs: Inputs, outputs: Sequence[str]) -> Inputs:
+        tokens = self._language.encode([str(text) for text in inputs[INPUT]])
+        for each in tokens:
+            self._language.check_length(each, self._language.longest, INPUT)
+        counts = {"tokens": np.array([len(each) for each in tokens])}
+        answers = self._compute(tokens) | counts
+        return {name: answers[name] for name in outputs}
+
+    def close(self) -> None:
+        del self._language
+
+    def _describe(self) -> tuple[TensorSpec, ...]:
+        if self._classes is not None:
+            return describe_answers(self._classes)
+        width = self._language.model.config.hidden_size
+        return (TensorSpec(name="embedding", datatype="FP32", shape=(None, width)),)
+
+    def _find_classes(self) -> list[Any] | None:
+        config = self._language.model.config
+        if self._language.task != "classify":
+            return None
+        if config.problem_type not in (None, "single_label_classification"):
+            raise LoadRefused(
+                f"It answers a problem of the type {config.problem_type}; served are models that"
+                " choose one of several classes."
+            )
+        # As the dataset had them; id2label of config.json holds strings only.
+        names = [config.id2label[place] for place in range(config.num_labels)]
+        return self._language.preprocess.get("classes") or names
+
+    def _compute(self, tokens: list[list[int]]) -> Inputs:
+        language = self._language
+        longest = max(1, *(len(each) for each in tokens))
+        ids = torch.full((len(tokens), longest), language.pad)
+        mask = torch.zeros(len(tokens), longest, dtype=torch.long)
+        for row, each in enumerate(tokens):
+            ids[row, : len(each)] = torch.tensor(each)
+            mask[row, : len(each)] = 1
+        with torch.inference_mode():
+            ids, mask = ids.to(language.device), mask.to(language.device)
+            output = language.model(input_ids=ids, attention_mask=mask)
+            if self._classes is not None:
+                shares = output.logits.double().softmax(dim=1).cpu().numpy()
+                return from_shares(self._classes, shares)
+            return {"embedding": _mean(output.last_hidden_state, mask).float().cpu().numpy()}
+
+
+def _mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """(rows, tokens, width) to (rows, width); what only fills up counts for nothing."""
+    weights = mask[..., None].to(states.dtype)
+    mean: torch.Tensor = (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+    return mean
