@@ -11,20 +11,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, BinaryIO
 
 import psutil
 
 from ml import failpoints
+from ml.environment import FOLDER_MARKER, LOCK_VARIABLE, MARKER, trainer_environment
 from ml.exits import EXIT_CODES, SENTENCES, explain_exit, explain_signal
 from ml.rundir import LockHeld, RunDir, now, read_json, write_json
 
-MARKER = "MLSERVER_RUN"  # whose process this is, for who watches the machine
-FOLDER_MARKER = "MLSERVER_RUN_DIR"  # unlike an id, never the same for two runs of a machine
-LOCK_VARIABLE = "MLSERVER_LOCK_FD"
 GENTLE_SECONDS = 3
 
 PR_SET_PDEATHSIG = 1
@@ -39,7 +38,8 @@ class Launcher:
         self.attempt = attempt
         self.lock = lock
         self.session = session_of(run)
-        self.trainer: subprocess.Popen[bytes] | None = None
+        self.trainer: int | None = None
+        """Its process id, once there is one."""
         self.stopped_by: int | None = None
 
     def launch(self) -> int:
@@ -69,13 +69,10 @@ class Launcher:
         for path in (self.run.result_path, self.run.exit_path, self.run.beat_path):
             path.unlink(missing_ok=True)
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        folder = self.run.attempt_path(self.attempt)
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-P", "-m", *trainer_of(self.run)]
-        with (folder / "stdout.log").open("ab") as out, (folder / "stderr.log").open("ab") as err:
-            return subprocess.Popen(
-                [*command, "--attempt", str(self.attempt)],
+    def _start(self) -> int:
+        with self._logs() as (out, err):
+            trainer = subprocess.Popen(
+                self._command(),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -86,15 +83,23 @@ class Launcher:
                 start_new_session=True,
                 preexec_fn=die_with_parent(os.getpid()),
             )
+        trainer.returncode = 0  # it is waited for below, together with its use of memory
+        return trainer.pid
+
+    @contextmanager
+    def _logs(self) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+        folder = self.run.attempt_path(self.attempt)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "stdout.log").open("ab") as out, (folder / "stderr.log").open("ab") as err:
+            yield out, err
+
+    def _command(self) -> list[str]:
+        command = [sys.executable, "-P", "-m", *trainer_of(self.run)]
+        return [*command, "--attempt", str(self.attempt)]
 
     def _environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         return {
-            # Idle threads of OpenMP should sleep early: spinning on CPUs that others need
-            # made a step ten times as long, and sleeping at once twice as long on idle ones.
-            "GOMP_SPINCOUNT": "10000",
-            **kept,
-            "PYTHONSAFEPATH": "1",
+            **trainer_environment(os.environ),
             MARKER: self.session,
             FOLDER_MARKER: str(self.run.path),
             LOCK_VARIABLE: str(self.lock),
@@ -102,14 +107,10 @@ class Launcher:
 
     def _wait(self) -> tuple[int, int]:
         """Status (negative: a signal) and peak memory in bytes; adopted orphans are reaped."""
-        trainer = self.trainer
-        if trainer is None:
-            raise RuntimeError("nothing was started")
         while True:
             pid, status, usage = os.wait4(-1, 0)
-            if pid == trainer.pid:
-                trainer.returncode = os.waitstatus_to_exitcode(status)
-                return trainer.returncode, usage.ru_maxrss * 1024
+            if pid == self.trainer:
+                return os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.stopped_by = number
@@ -141,7 +142,7 @@ class Launcher:
             self.run.exit_path,
             {
                 "attempt": self.attempt,
-                "pid": self.trainer.pid if self.trainer else None,
+                "pid": self.trainer,
                 "exit_code": status if status >= 0 else None,
                 "signal": -status if status < 0 else None,
                 "reason": reason,
@@ -225,16 +226,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--attempt", type=int, required=True)
     options = parser.parse_args(arguments)
     run = RunDir(options.run_dir.resolve())
+    if not run.path.is_dir():
+        parser.error(f"there is no run directory {run.path}")
     try:
-        failpoints.hit("launcher.before_lock")
-        lock = run.take_lock(options.attempt)
-        failpoints.hit("launcher.after_lock")
+        lock = own(run, options.attempt)
     except LockHeld:
         print(f"{run.path}: {SENTENCES['already_running']}", file=sys.stderr)  # noqa: T201
         return EXIT_CODES["already_running"]
-    except FileNotFoundError:
-        parser.error(f"there is no run directory {run.path}")
     return Launcher(run, options.attempt, lock).launch()
+
+
+def own(run: RunDir, attempt: int) -> int:
+    """The run's lock, for a launcher. Raises LockHeld."""
+    failpoints.hit("launcher.before_lock")
+    lock = run.take_lock(attempt)
+    failpoints.hit("launcher.after_lock")
+    return lock
 
 
 if __name__ == "__main__":

@@ -335,6 +335,9 @@ _CLUSTER = {
     "label": "Queue",
 }
 CANARY_SECONDS = 15
+# `serve` keeps a process ready that has imported what trainers need (250 MB).
+WARM_TRAINER = env.flag("WARM_TRAINER", True)
+TRAINER_SOCKET = VAR_DIR / "run" / "trainer.sock"
 MAX_CONCURRENT_SESSIONS = env.number("MAX_CONCURRENT_SESSIONS", 0)  # 0: one per GPU, 1 without
 MAX_CONCURRENT_JOBS = env.number("MAX_CONCURRENT_JOBS", 2, minimum=1)  # short errands at once
 # What a first start trains (`manage.py seed_demo`); "none" for nothing.

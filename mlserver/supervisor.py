@@ -39,6 +39,8 @@ class Service:
     environment: Mapping[str, str] = field(default_factory=dict)
     silent_seconds: float | None = None
     """Without a sign of life for so long it is replaced; None: only when it dies."""
+    delay_seconds: float = 0.0
+    """Started so much later than the others, which it would keep from the CPUs."""
 
 
 @dataclass
@@ -76,7 +78,8 @@ class Supervisor:
 
     def start(self) -> None:
         for child in self.children.values():
-            self._start(child)
+            child.restart_at = self._clock() + child.service.delay_seconds
+        self.tick()
 
     def tick(self) -> None:
         """One look at every child: replace the dead and the silent."""

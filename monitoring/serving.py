@@ -37,6 +37,8 @@ CHECKPOINT_SECONDS = 2.0
 TRAININGS_SECONDS = 3.5  # with the checkpoint; then they are left for the next start
 STOP_SECONDS = 4.5
 FAILED_STARTS = 3
+WARM_UP_AFTER_SECONDS = 5.0
+WARM_FROM_BYTES = 4 * 2**30  # on smaller machines a training needs what a warm trainer would take
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (→ how to reach oneself)
 
 
@@ -110,7 +112,21 @@ def make_services(plan: Plan) -> list[Service]:
         ),
         Service(name="sampler", command=[*manage, "run_sampler"], silent_seconds=SILENT_SECONDS),
         Service(name="inference", command=[*manage, "run_inference"]),
+        *([_warm_trainer()] if _has_warm_trainer() else []),
     ]
+
+
+def _warm_trainer() -> Service:
+    settings.TRAINER_SOCKET.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Service(
+        name="trainer",
+        command=[sys.executable, "-P", "-m", "ml.train.warm", str(settings.TRAINER_SOCKET)],
+        delay_seconds=WARM_UP_AFTER_SECONDS,
+    )
+
+
+def _has_warm_trainer() -> bool:
+    return settings.WARM_TRAINER and psutil.virtual_memory().total >= WARM_FROM_BYTES
 
 
 def _web_command(plan: Plan) -> list[str]:

@@ -1,43 +1,29 @@
 """The operating-system processes of a run: its launcher and everything under it."""
 
+import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 
 import psutil
+from django.conf import settings
 
-from ml import failpoints
+from ml.environment import launcher_environment
 from ml.rundir import RunDir
 
 LAUNCHER_LOG = "launcher.log"
-PASSED_ON = (
-    "CUDA_VISIBLE_DEVICES",
-    "LD_LIBRARY_PATH",
-    "OMP_NUM_THREADS",
-    "TMPDIR",
-    "HF_HOME",
-    "HF_ENDPOINT",
-    "HF_HUB_OFFLINE",
-    failpoints.SWITCH,
-    failpoints.PLAN,
-)
+WARM_SECONDS = 1.0
+"""A warm trainer that has not answered by then is too busy, and a cold one starts."""
 
 
 def start_launcher(
     run: RunDir, attempt: int, session_id: str, placement: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
     """The process that starts the trainer and outlives this one; `placement` is environment."""
-    environment = {
-        "PATH": os.environ.get("PATH", ""),
-        "HOME": os.environ.get("HOME", "/"),
-        "LANG": os.environ.get("LANG", "C.UTF-8"),
-        "PYTHONSAFEPATH": "1",
-        "MLSERVER_RUN": session_id,
-        **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
-        **placement,
-    }
+    environment = {**launcher_environment(os.environ, session_id), **placement}
     # A session of its own: neither a signal to the worker's group nor the worker's end
     # reaches a training.
     command = [sys.executable, "-P", "-m", "ml.launch", str(run.path)]
@@ -51,6 +37,28 @@ def start_launcher(
             stderr=log,
             start_new_session=True,
         )
+
+
+def start_warm(run: RunDir, attempt: int, session_id: str, placement: Mapping[str, str]) -> bool:
+    """Have the warm trainer start the launcher; False: it does not, or not in this environment."""
+    request = {
+        "run": str(run.path),
+        "attempt": attempt,
+        "environment": {**launcher_environment(os.environ, session_id), **placement},
+    }
+    try:
+        # By way of its folder: the whole name may be too long for a socket.
+        folder = os.open(settings.TRAINER_SOCKET.parent, os.O_PATH | os.O_DIRECTORY)
+        try:
+            with socket.socket(socket.AF_UNIX) as trainer:
+                trainer.settimeout(WARM_SECONDS)
+                trainer.connect(f"/proc/self/fd/{folder}/{settings.TRAINER_SOCKET.name}")
+                trainer.sendall(json.dumps(request).encode() + b"\n")
+                return trainer.recv(1) == b"1"
+        finally:
+            os.close(folder)
+    except OSError:  # there is none, it is still importing, it died, it is slow
+        return False
 
 
 def process_tree(run: RunDir) -> list[psutil.Process]:

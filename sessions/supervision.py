@@ -25,7 +25,13 @@ from sessions.hangs import end_if_hung
 from sessions.ingest import ingest
 from sessions.models import TrainingSession
 from sessions.placement import place
-from sessions.processes import LAUNCHER_LOG, ask_to_end, end_trees, start_launcher
+from sessions.processes import (
+    LAUNCHER_LOG,
+    ask_to_end,
+    end_trees,
+    start_launcher,
+    start_warm,
+)
 from sessions.run_config import run_config
 from sessions.services import TOO_LITTLE_SPACE, has_space
 
@@ -128,10 +134,15 @@ def _launch(session: TrainingSession, run: RunDir, lease: Lease) -> bool:
 def _start_launcher(session: TrainingSession, run: RunDir, lease: Lease) -> None:
     failpoints.hit("supervisor.before_launch")
     lease.renew()
-    _launchers[session.pk, lease.attempt] = start_launcher(
-        run, lease.attempt, session.pk, place(session)
-    )
+    how = (run, lease.attempt, session.pk, place(session))
+    if not (_can_be_warm(session) and start_warm(*how)):
+        _launchers[session.pk, lease.attempt] = start_launcher(*how)
     failpoints.hit("supervisor.after_launch")
+
+
+def _can_be_warm(session: TrainingSession) -> bool:
+    """torchrun's processes are always new ones."""
+    return settings.WARM_TRAINER and session.config.get("num_processes", 1) == 1
 
 
 def _launch_failed(session: TrainingSession, run: RunDir, lease: Lease, code: int) -> bool:

@@ -20,6 +20,11 @@ def directories(tmp_path: Path, settings: Settings) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _cold_trainers(settings: Settings) -> None:
+    settings.WARM_TRAINER = False
+
+
+@pytest.fixture(autouse=True)
 def _no_foreign_loop(request: pytest.FixtureRequest) -> Iterator[None]:
     """Playwright's loop stays the running one of this thread when its tests are over.
 

@@ -59,6 +59,7 @@ def environment(var_dir: Path, **more: str) -> dict[str, str]:
         "DJANGO_SETTINGS_MODULE": "mlserver.settings",
         "SECRET_KEY": "only-for-tests-" + "x" * 50,
         "LOG_LEVEL": "WARNING",
+        "WARM_TRAINER": "0",  # seconds of importing for each server
         "RATE_LIMIT_ENABLED": "0",  # waiting for a state asks more often than people do
         **more,
     }

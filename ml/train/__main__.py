@@ -21,9 +21,10 @@ import torch
 
 from ml import failpoints
 from ml.config import FeaturesConfig, GradientConfig, TrainingConfig, parse_config
+from ml.environment import LOCK_VARIABLE
 from ml.exits import EXIT_CODES, SENTENCES
 from ml.fields import ConfigError
-from ml.launch import LOCK_VARIABLE, die_with_parent
+from ml.launch import die_with_parent
 from ml.rundir import Journal, LockHeld, RunDir, read_json, write_json
 from ml.train.errors import Cancelled, LostLease, Paused, TrainingFailed, explain
 from ml.train.loop import Training

@@ -17,8 +17,8 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from ml.environment import LOCK_VARIABLE
 from ml.exits import EXIT_CODES, SENTENCES
-from ml.launch import LOCK_VARIABLE
 from ml.rundir import LockHeld, RunDir
 
 

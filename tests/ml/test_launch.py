@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
+from ml.environment import FOLDER_MARKER, MARKER
 from ml.exits import explain_exit, explain_signal
-from ml.launch import FOLDER_MARKER, MARKER
 from ml.rundir import RunDir, read_json, write_json
 from tests.ml.train.runs import events, make_flowers, make_run
 
