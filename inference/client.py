@@ -55,7 +55,7 @@ class Connection(asyncio.Protocol):
 
     async def predict(
         self,
-        body: bytes,
+        body: bytes | memoryview,
         *,
         timeout_seconds: float,
         **header: Any,
@@ -65,7 +65,11 @@ class Connection(asyncio.Protocol):
         return await self.ask(asked, body, timeout_seconds=timeout_seconds + SLACK_SECONDS)
 
     async def ask(
-        self, header: Mapping[str, Any], body: bytes = b"", *, timeout_seconds: float = 10.0
+        self,
+        header: Mapping[str, Any],
+        body: bytes | memoryview = b"",
+        *,
+        timeout_seconds: float = 10.0,
     ) -> Frame:
         if self._transport is None or not self.is_open:
             raise NotAnswering("The model's worker has ended; another one takes its place.")
@@ -92,7 +96,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    def _write(self, header: Header, body: bytes = b"") -> None:
+    def _write(self, header: Header, body: bytes | memoryview = b"") -> None:
         if self._transport is not None and self.is_open:
             try:
                 self._transport.writelines(frames.pack(header, body))

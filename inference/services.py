@@ -110,8 +110,13 @@ def as_error(loaded: LoadedModel) -> NoSpace | LoadFailed:
     return LoadFailed(f"{loaded} was not loaded. {loaded.error}")
 
 
+def has_manager() -> bool:
+    """Whether somebody on this machine loads models."""
+    return is_held(settings.VAR_DIR / "inference.pid")
+
+
 def _require_manager() -> None:
-    if not is_held(settings.VAR_DIR / "inference.pid"):
+    if not has_manager():
         raise ManagerAway(
             "Nobody loads models now: the inference manager does not run."
             " 'manage.py run_inference' starts it, and so does 'manage.py serve'."

@@ -1,9 +1,20 @@
-"""The doors of `inference`: REST under /api/v1/. Before those of models_registry: a model's name
-could otherwise be `loaded`."""
+"""The doors of `inference`: REST under /api/v1/. Before those of
+models_registry: a model's name could otherwise be `loaded`."""
 
 from django.urls import URLPattern, URLResolver
 
 from inference.api import LoadedModelViewSet
+from inference.open_inference import (
+    IndexView,
+    LiveView,
+    LoadView,
+    ModelReadyView,
+    ModelView,
+    ReadyView,
+    ServerView,
+    UnloadView,
+)
+from inference.plane.open_inference import InferView
 from inference.plane.predict import PredictView
 from mlserver.api.routing import path_either
 
@@ -15,4 +26,20 @@ api_patterns: list[URLPattern | URLResolver] = [
     path_either("models/<str:name>/unload/", loaded({"post": "unload"}), name="model-unload"),
     path_either("predict/", PredictView.as_view(), name="predict"),
 ]
-page_patterns: list[URLPattern | URLResolver] = []
+MODEL = "v2/models/<str:name>"
+VERSION = f"{MODEL}/versions/<str:version>"
+open_inference_patterns: list[URLPattern | URLResolver] = [
+    path_either("v2", ServerView.as_view(), name="v2-server"),
+    path_either("v2/health/live", LiveView.as_view(), name="v2-live"),
+    path_either("v2/health/ready", ReadyView.as_view(), name="v2-ready"),
+    path_either(MODEL, ModelView.as_view(), name="v2-model"),
+    path_either(VERSION, ModelView.as_view(), name="v2-version"),
+    path_either(f"{MODEL}/ready", ModelReadyView.as_view(), name="v2-model-ready"),
+    path_either(f"{VERSION}/ready", ModelReadyView.as_view(), name="v2-version-ready"),
+    path_either(f"{MODEL}/infer", InferView.as_view(), name="v2-infer"),
+    path_either(f"{VERSION}/infer", InferView.as_view(), name="v2-version-infer"),
+    path_either("v2/repository/index", IndexView.as_view(), name="v2-index"),
+    path_either("v2/repository/models/<str:name>/load", LoadView.as_view(), name="v2-load"),
+    path_either("v2/repository/models/<str:name>/unload", UnloadView.as_view(), name="v2-unload"),
+]
+page_patterns: list[URLPattern | URLResolver] = [*open_inference_patterns]

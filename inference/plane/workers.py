@@ -46,7 +46,12 @@ class Workers:
         return await asyncio.shield(task)  # others may wait for it, too
 
     async def ask(
-        self, loaded: LoadedModel, body: bytes, *, timeout_seconds: float, **header: Any
+        self,
+        loaded: LoadedModel,
+        body: bytes | memoryview,
+        *,
+        timeout_seconds: float,
+        **header: Any,
     ) -> Frame:
         """A prediction, as ml.serve.frames has it. Raises AppError."""
         path = settings.SOCKETS_DIR / loaded.socket

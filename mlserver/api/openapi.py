@@ -4,6 +4,8 @@ from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 
+from mlserver.lib.origin import API_PREFIXES
+
 PROBLEM_TYPE = "application/problem+json"
 SENTENCES = {
     "400": "The request cannot be read.",
@@ -112,7 +114,7 @@ def _add_problems(route: str, method: str, operation: dict[str, Any]) -> None:
 
 def _expected(route: str, method: str, operation: dict[str, Any]) -> list[str]:
     expected = ["503"]
-    if route.startswith("/api/"):
+    if route.startswith(API_PREFIXES):
         expected.append("429")
     if operation.get("security"):
         expected += ["401", "403"]

@@ -23,13 +23,21 @@ OPEN = {
     ("get", "/health/"),
     ("get", "/health/live/"),
     ("get", "/health/ready/"),
+    ("get", "/v2/health/live/"),
+    ("get", "/v2/health/ready/"),
     ("post", "/api/v1/auth/token/"),
     ("post", "/api/v1/auth/token/refresh/"),
     ("post", "/api/v1/auth/token/verify/"),
 }
 """Whatever is not listed here needs a key; a new open door must be meant."""
 
-READS = {("post", "/api/v1/sessions/preflight"), ("post", "/api/v1/predict")}
+READS = {
+    ("post", "/api/v1/sessions/preflight"),
+    ("post", "/api/v1/predict"),
+    ("post", "/v2/models/{name}/infer"),
+    ("post", "/v2/models/{name}/versions/{version}/infer"),
+    ("post", "/v2/repository/index"),
+}
 """Writes nothing, though it is a POST: viewers may."""
 
 Route = tuple[str, str]
