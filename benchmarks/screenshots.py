@@ -23,6 +23,7 @@ LISTS = {
     "new": "/sessions/new/",
     "datasets": "/datasets/",
     "models": "/models/",
+    "playground": "/playground/",
 }
 ONE_OF = {"session": "/sessions/", "dataset": "/datasets/", "model": "/models/"}
 SETTLE_MS = 1500

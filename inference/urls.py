@@ -1,8 +1,9 @@
-"""The doors of `inference`: REST under /api/v1/. Before those of
+"""The doors of `inference`: REST under /api/v1/, a page at the root. Before those of
 models_registry: a model's name could otherwise be `loaded`."""
 
 from django.urls import URLPattern, URLResolver
 
+from inference import views
 from inference.api import LoadedModelViewSet
 from inference.open_inference import (
     IndexView,
@@ -16,6 +17,7 @@ from inference.open_inference import (
 )
 from inference.plane.open_inference import InferView
 from inference.plane.predict import PredictView
+from inference.plane.texts import GenerateView
 from mlserver.api.routing import path_either
 
 loaded = LoadedModelViewSet.as_view
@@ -25,6 +27,7 @@ api_patterns: list[URLPattern | URLResolver] = [
     path_either("models/loaded/", loaded({"get": "list"}), name="model-loaded"),
     path_either("models/<str:name>/unload/", loaded({"post": "unload"}), name="model-unload"),
     path_either("predict/", PredictView.as_view(), name="predict"),
+    path_either("inference/generate/", GenerateView.as_view(), name="generate"),
 ]
 MODEL = "v2/models/<str:name>"
 VERSION = f"{MODEL}/versions/<str:version>"
@@ -42,4 +45,9 @@ open_inference_patterns: list[URLPattern | URLResolver] = [
     path_either("v2/repository/models/<str:name>/load", LoadView.as_view(), name="v2-load"),
     path_either("v2/repository/models/<str:name>/unload", UnloadView.as_view(), name="v2-unload"),
 ]
-page_patterns: list[URLPattern | URLResolver] = [*open_inference_patterns]
+page_patterns: list[URLPattern | URLResolver] = [
+    *open_inference_patterns,
+    path_either("playground/", views.playground, name="playground"),
+    path_either("playground/load/", views.load, name="playground-load"),
+    path_either("playground/unload/", views.unload, name="playground-unload"),
+]

@@ -19,6 +19,7 @@ ENTRIES = (
     ("Training", "/sessions/", False),
     ("Datasets", "/datasets/", False),
     ("Models", "/models/", False),
+    ("Playground", "/playground/", False),
     ("Keys", "/settings/keys/", True),
     ("Sign-ins", "/settings/log/", False),
     ("Audit", "/audit/", False),

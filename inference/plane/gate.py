@@ -66,6 +66,8 @@ LOOKED_AT = frozenset(
     }
 )
 """Every header that the chain decides by; what is missing here would be decided for others."""
+OF_THE_BODY = frozenset({b"content-length", b"content-type", b"transfer-encoding"})
+"""The chain sees a request without one: the plane has not read it yet."""
 OWN_HEADERS = {
     "content-length",
     "content-type",
@@ -193,7 +195,8 @@ def fingerprint_of(scope: Mapping[str, Any]) -> Fingerprint:
 
 def _pass(scope: HTTPScope, view: View, *, is_rehearsal: bool = False) -> HttpResponse:
     """In a thread. A rehearsal counts as no request and as no attempt."""
-    request: Any = ASGIRequest(scope, io.BytesIO())
+    headers = [header for header in scope["headers"] if header[0] not in OF_THE_BODY]
+    request: Any = ASGIRequest({**scope, "headers": headers}, io.BytesIO())
 
     def keep_attempt(attempt: AuthLog) -> None:
         if attempt.success:

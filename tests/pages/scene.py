@@ -11,6 +11,8 @@ from django.utils import timezone
 
 from datasets.models import DatasetVersion
 from datasets.services import import_upload
+from inference.models import LoadedModel
+from inference.models import State as Loaded
 from jobs.models import LogLine, State
 from ml.config import parse_config
 from models_registry.models import ModelVersion
@@ -48,6 +50,7 @@ class Scene:
             f"/datasets/{self.dataset.dataset.name}/",
             "/models/",
             f"/models/{self.model.model.name}/",
+            "/playground/",
         ]
 
 
@@ -67,6 +70,16 @@ def build_scene(owner: User) -> Scene:
     )
     completed.produced = model
     completed.save()
+    columns = [{"name": name, "datatype": "FP64", "shape": [-1]} for name in ("height", "width")]
+    LoadedModel.objects.create(
+        version=model,
+        owner=owner,
+        state=Loaded.READY,
+        device="cpu",
+        memory_bytes=172_000_000,
+        load_seconds=1.9,
+        signature={"inputs": columns, "outputs": []},
+    )
     return Scene(
         dataset=dataset,
         running=train(owner, dataset, State.RUNNING, epochs=4, name="wide"),
