@@ -33,6 +33,8 @@ REMOVED_KEYS = {
     "transformers_weights",
     "use_kernels",
 }
+BASE = re.compile(r"[\w.-]+(/[\w.-]+|@\d+)?")
+"""`name` or `name@2` of this registry, `owner/name` of the Hub; never a path."""
 TASKS = {
     "ForConditionalGeneration": "text2text",
     "ForCausalLM": "causal",
@@ -194,7 +196,7 @@ def _check_numbers(config: Mapping[str, Any], headers: Mapping[str, Header]) -> 
 def _adapter_facts(folder: Path) -> Facts:
     config = read_json(folder / "adapter_config.json")
     base = config.get("base_model_name_or_path")
-    if not isinstance(base, str) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", base) or ".." in base:
+    if not isinstance(base, str) or not BASE.fullmatch(base) or ".." in base:
         raise ModelRefused(
             f"adapter_config.json names {str(base)[:100]!r} as its base model; write the name of"
             " a model of this registry or of the Hub, or upload the merged model.",

@@ -217,12 +217,12 @@ class LanguageTask(Task):
         load_trained(self.module, weights)
         folder.mkdir()
         model = self.module
-        if self.settings.lora_rank is not None and self.settings.lora_merge:
-            model.save_pretrained(folder / "adapter", save_embedding_layers=False)
-            model = model.merge_and_unload()
         if self.settings.lora_rank is not None and not self.settings.lora_merge:
-            model.save_pretrained(folder, save_embedding_layers=False)
+            save_adapter(model, folder)
         else:
+            if self.settings.lora_rank is not None:
+                save_adapter(model, folder / "adapter")
+                model = model.merge_and_unload()
             model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         (folder / "preprocess.json").write_bytes(as_json(self.preprocess()))
@@ -237,6 +237,12 @@ class LanguageTask(Task):
             "columns": {name: value for name, value in vars(fields).items() if value},
             "max_length": self.max_length,
         }
+
+
+def save_adapter(model: Any, folder: Path) -> None:
+    model.save_pretrained(folder, save_embedding_layers=False)
+    # peft's card is a form that nobody filled in, with the path where the base was read.
+    (folder / "README.md").unlink()
 
 
 def as_tokens(lists: Iterable[Sequence[int]]) -> Tokens:

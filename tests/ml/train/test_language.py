@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 from ml.config import CausalConfig, ClassifyConfig, parse_config
 from ml.data.importer import import_dataset
 from ml.exits import EXIT_CODES
+from ml.formats.brought import Trust, take_model
 from ml.rundir import RunDir, read_json
 from ml.train.recipes.causal import CausalTask
 from ml.train.recipes.classify import ClassifyTask
@@ -200,6 +201,36 @@ def test_lora_without_merging_leaves_the_adapter_alone(tmp_path: Path) -> None:
     before = logits_of(base)
     adapted = ready(PeftModel.from_pretrained(base, run.model_path))
     assert not torch.allclose(before, logits_of(adapted), atol=1e-3)
+
+
+@pytest.mark.parametrize("merge", [True, False])
+def test_what_lora_leaves_can_be_brought_again(tmp_path: Path, merge: bool) -> None:
+    """The base is named as this server or the hub calls it, never by a path of this machine."""
+    dataset = make_rows(tmp_path / "data", rows_for("causal"))
+    base = {"path": str(make_base(tmp_path / "base", "causal")), "name": "small", "version": 2}
+    more = {} if merge else {"lora_merge": False}
+    run = make_language_run(
+        tmp_path / "run", "causal", dataset, base_model=base, lora_rank=4, epochs=1, **more
+    )
+    assert train(run) == 0
+    for file in run.model_path.rglob("*"):
+        assert file.is_dir() or str(tmp_path).encode() not in file.read_bytes(), file.name
+    brought = tmp_path / "brought"
+    brought.mkdir()
+    shutil.make_archive(str(brought / "0"), "zip", run.model_path)
+    (brought / "0.zip").rename(brought / "0")
+
+    def load(folder: Path) -> Any:
+        if merge:
+            return ready(AutoModelForCausalLM.from_pretrained(folder))
+        whole = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+        return ready(PeftModel.from_pretrained(whole, folder))
+
+    found = take_model(brought, [{"stored": "0", "name": "m.zip"}], Trust(is_locked=True))
+    assert found["task"] == "causal"
+    architecture = "GPT2LMHeadModel" if merge else "adapter of small@2"
+    assert found["facts"]["architecture"] == architecture
+    assert torch.equal(logits_of(load(brought / "model")), logits_of(load(run.model_path)))
 
 
 def test_gradient_checkpointing_learns_the_same(tmp_path: Path) -> None:
