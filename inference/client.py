@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ml.serve import frames
 from ml.serve.frames import BrokenFrame, Frame, FrameReader, Header
-from mlserver.lib.errors import AppError, FieldError, Invalid, TooLarge, Unavailable
+from mlserver.lib.errors import AppError, FieldError, Invalid, Malformed, TooLarge, Unavailable
 
 LONGEST_PATH = 100  # a socket's address holds 108 bytes
 SLACK_SECONDS = 2.0  # the worker keeps the deadline; this is for one that does not answer at all
@@ -46,6 +46,7 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._reader = FrameReader()
         self._waiting: dict[int, asyncio.Future[Frame]] = {}
+        self._streams: dict[int, asyncio.Queue[Frame | AppError]] = {}
         self._numbers = itertools.count(1)
         self._transport: asyncio.Transport | None = None
 
@@ -92,6 +93,36 @@ class Connection(asyncio.Protocol):
             raise as_app_error(reply)
         return reply, data
 
+    async def stream(
+        self, header: Mapping[str, Any], body: bytes, *, timeout_seconds: float
+    ) -> AsyncGenerator[Frame]:
+        """Every frame of the reply; the last has no `is_last`. Close the iterator early, and the
+        worker forgets the request. Raises AppError."""
+        if not self.is_open:
+            raise NotAnswering("The model's worker has ended; another one takes its place.")
+        number = next(self._numbers)
+        frames_of_it: asyncio.Queue[Frame | AppError] = asyncio.Queue()
+        self._streams[number] = frames_of_it
+        is_over = False
+        try:
+            asked = {**header, "id": number, "stream": True, "timeout_seconds": timeout_seconds}
+            self._write(asked, body)
+            while not is_over:
+                async with asyncio.timeout(timeout_seconds + SLACK_SECONDS):
+                    frame = await frames_of_it.get()
+                is_over = isinstance(frame, AppError) or frame[0].get("is_last", True)
+                if isinstance(frame, AppError):
+                    raise frame
+                if not frame[0]["ok"]:
+                    raise as_app_error(frame[0])
+                yield frame
+        except TimeoutError:
+            raise TimedOut(f"There was no answer within {timeout_seconds:g} seconds.") from None
+        finally:
+            del self._streams[number]
+            if not is_over:
+                self._write({"kind": "cancel", "id": number})
+
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
@@ -111,16 +142,19 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         for header, body in self._reader.feed(data):
+            if stream := self._streams.get(header["id"]):
+                stream.put_nowait((header, body))
             future = self._waiting.get(header["id"])
             if future is not None and not future.done():
                 future.set_result((header, body))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        ended = NotAnswering("The model's worker ended before it answered; try again.")
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(
-                    NotAnswering("The model's worker ended before it answered; try again.")
-                )
+                future.set_exception(ended)
+        for stream in self._streams.values():
+            stream.put_nowait(ended)
 
 
 async def connect(path: Path) -> Connection:
@@ -198,7 +232,10 @@ def as_app_error(reply: Header) -> AppError:
             field = "inputs" if name is None else f"inputs.{name}"
             errors = [FieldError(field=field, message=message, code=code)]
             return Invalid(message, code=code, errors=errors)
-        case "compute_failed":
+        case "context_length_exceeded":
+            errors = [FieldError(field=reply["field"], message=message, code=code)]
+            return Malformed(message, code=code, errors=errors)
+        case "compute_failed" | "not_offered":
             return Invalid(message, code=code)
         case "too_many_rows":
             return TooLarge(message, code=code)

@@ -88,6 +88,12 @@ def _load_again(loaded: LoadedModel, by: User, wish: Wish) -> None:
     loaded.refresh_from_db()
 
 
+def request_loading(reference: str, by: User) -> LoadedModel:
+    """For somebody who wants an answer of it; raises ManagerAway where nobody would load it."""
+    _require_manager()
+    return load_model(reference, by, Wish())
+
+
 def wait_until_loaded(loaded: LoadedModel, timeout_seconds: float) -> LoadedModel:
     """The row when it is ready, or as it is when the time is over. Raises LoadFailed or NoSpace
     where it failed, ManagerAway where nobody loads."""

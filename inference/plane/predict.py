@@ -10,6 +10,7 @@ from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from inference.demand import find_or_load
 from inference.models import LoadedModel
 from inference.plane.gate import Admitted, admit
 from inference.plane.routes import Call, Reply, Route
@@ -49,14 +50,15 @@ class PredictView(APIView):
         ],
     )
     def post(self, request: Request) -> Admitted:
-        """Named inputs, or rows. 503 with Retry-After while the model's queue is full or its
+        """Named inputs, or rows. A model that is not in memory is loaded first, for operators; for
+        others that is 409. 503 with Retry-After while the model's queue is full or its
         worker is replaced, 504 when `timeout_seconds` are over."""
         return admit(request)
 
 
 async def predict(call: Call) -> Reply:
     asked = _read(call.json())
-    loaded = await workers.find(asked["model_name"])
+    loaded = await find_or_load(asked["model_name"], call.caller.user)
     started = time.perf_counter()
     facts, outputs = await workers.ask(
         loaded,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,7 @@ from inference.client import NotAnswering, Pool
 from inference.models import LoadedModel
 from inference.plane.threads import in_thread
 from inference.services import find_ready
-from ml.serve.frames import Frame
+from ml.serve.frames import Frame, Header
 
 SECONDS = 1.0
 MOST_NAMES = 1000
@@ -53,11 +55,26 @@ class Workers:
         timeout_seconds: float,
         **header: Any,
     ) -> Frame:
-        """A prediction, as ml.serve.frames has it. Raises AppError."""
+        """A prediction, or another `kind`, as ml.serve.frames has it. Raises AppError."""
         path = settings.SOCKETS_DIR / loaded.socket
         try:
             worker = await self._pool.get(path)
             return await worker.predict(body, timeout_seconds=timeout_seconds, **header)
+        except NotAnswering:
+            self._forget(loaded)
+            raise
+
+    async def stream(
+        self, loaded: LoadedModel, header: Header, body: bytes, *, timeout_seconds: float
+    ) -> AsyncGenerator[Frame]:
+        """As Connection.stream has it."""
+        path = settings.SOCKETS_DIR / loaded.socket
+        try:
+            worker = await self._pool.get(path)
+            stream = worker.stream(header, body, timeout_seconds=timeout_seconds)
+            async with aclosing(stream) as frames:
+                async for frame in frames:
+                    yield frame
         except NotAnswering:
             self._forget(loaded)
             raise

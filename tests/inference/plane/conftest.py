@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,8 @@ keys = {
 print(json.dumps(keys))
 """
 
+LOADED = ("small", "large", "words")
+
 
 @dataclass
 class Served:
@@ -73,13 +75,15 @@ class Served:
 
 
 @contextmanager
-def serving_models(var_dir: Path, **more: str) -> Iterator[Served]:
+def serving_models(
+    var_dir: Path, make: str = MAKE, ready: Sequence[str] = LOADED, **more: str
+) -> Iterator[Served]:
     with serving_web(var_dir, **more) as stack:
         command = [sys.executable, "manage.py", "run_inference"]
         manager = subprocess.Popen(command, cwd=ROOT, env=stack.env)
         try:
-            served = Served(stack, run_django(MAKE, stack.env))
-            served.wait_until_ready("small", "large", "words")
+            served = Served(stack, run_django(make, stack.env))
+            served.wait_until_ready(*ready)
             yield served
         finally:
             manager.terminate()

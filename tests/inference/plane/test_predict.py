@@ -55,8 +55,8 @@ def test_inputs_that_do_not_fit_are_refused_with_their_name(
     assert (problem["success"], problem["error"]) == (False, problem["detail"])
 
 
-def test_a_model_that_is_not_loaded_is_a_conflict_that_says_how(served: Served) -> None:
-    with served.client() as client:
+def test_a_viewer_is_told_how_a_model_gets_loaded(served: Served) -> None:
+    with served.client(served.keys["viewer"]) as client:
         answer = client.post("/api/v1/predict", json={"model_name": "resting", "inputs": ROWS})
         assert (answer.status_code, answer.json()["code"]) == (409, "not_loaded")
         assert "models/load" in answer.json()["detail"]

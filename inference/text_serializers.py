@@ -1,0 +1,100 @@
+"""Requests for text and for verdicts, and their answers, as JSON."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from inference.serializers import LONGEST_TIMEOUT_SECONDS
+from models_registry.serializers import ChangeSerializer
+
+LONGEST_PROMPT = 400_000
+LEAST_TEMPERATURE = 0.1
+WHICH = "`digits`, `digits@3` or `digits@champion`"
+
+
+class TemperatureField(serializers.FloatField):
+    """0 is greedy; below 0.1 nothing else is of use."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(min_value=0, max_value=2, **options)
+
+    def to_internal_value(self, data: Any) -> float:
+        value = super().to_internal_value(data)
+        if 0 < value < LEAST_TEMPERATURE:
+            raise serializers.ValidationError(
+                f"must be 0 (always the likeliest token), or from {LEAST_TEMPERATURE} to 2",
+                code="min_value",
+            )
+        return value
+
+
+class StopField(serializers.Field[Any, Any, Any, Any]):
+    """A text, or a list of texts."""
+
+    def to_internal_value(self, data: Any) -> list[str]:
+        stops = [data] if isinstance(data, str) else data
+        if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
+            raise serializers.ValidationError("must be a text, or a list of texts")
+        return stops
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+class _Asked(ChangeSerializer):
+    model = serializers.CharField(max_length=200, default=None, allow_null=True, help_text=WHICH)
+    task = serializers.CharField(
+        max_length=64,
+        default=None,
+        allow_null=True,
+        help_text="where no model is named: the one with this alias",
+    )
+    timeout_seconds = serializers.FloatField(
+        min_value=0.001, max_value=LONGEST_TIMEOUT_SECONDS, default=120
+    )
+
+
+class GenerateSerializer(_Asked):
+    prompt = serializers.CharField(max_length=LONGEST_PROMPT, trim_whitespace=False)
+    max_length = serializers.IntegerField(
+        min_value=1, max_value=512, default=100, help_text="new tokens of each text"
+    )
+    temperature = TemperatureField(default=0.7, help_text="0: always the likeliest; else 0.1 to 2")
+    top_p = serializers.FloatField(min_value=0, max_value=1, default=0.95)
+    top_k = serializers.IntegerField(min_value=0, max_value=10**6, default=0, help_text="0: all")
+    num_return_sequences = serializers.IntegerField(min_value=1, max_value=10, default=1)
+    seed = serializers.IntegerField(
+        min_value=0, max_value=2**63 - 1, default=None, allow_null=True,
+        help_text="the same seed gives the same text",
+    )  # fmt: skip
+    stop = StopField(default=None, allow_null=True, help_text="texts end before any of these")
+    stream = serializers.BooleanField(
+        default=False,
+        help_text="server-sent events: `piece` {index, text}, then `done` with the whole answer,"
+        " or `error`",
+    )
+
+
+class UsageSerializer(serializers.Serializer[Any]):
+    prompt_tokens = serializers.IntegerField()
+    completion_tokens = serializers.IntegerField()
+    total_tokens = serializers.IntegerField()
+
+
+class GeneratedSerializer(serializers.Serializer[Any]):
+    generated_code = serializers.ListField(
+        child=serializers.CharField(), help_text="each begins with the prompt"
+    )
+    completions = serializers.ListField(
+        child=serializers.CharField(), help_text="what the model wrote, alone"
+    )
+    finish_reasons = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="stop: it came to its end; length: max_length, or the model's context, was full",
+    )
+    prompt = serializers.CharField()
+    inference_time_ms = serializers.FloatField()
+    model_name = serializers.CharField()
+    version = serializers.IntegerField()
+    device = serializers.CharField()
+    usage = UsageSerializer()

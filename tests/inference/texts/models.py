@@ -1,0 +1,22 @@
+"""Random language models in folders of the registry."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from transformers import AutoTokenizer
+
+from ml.train.recipes.causal import CHAT_TEMPLATE
+from tests.ml.train.language import make_base
+
+POSITIONS = 128
+
+
+def make_models(root: Path) -> Iterator[tuple[Path, str]]:
+    """The folder of each, and its task."""
+    for name, task in (("code-generator", "causal"), ("turner", "text2text")):
+        yield make_base(root / name / "v1", task, POSITIONS), task
+    chat = make_base(root / "chatter" / "v1", "causal", POSITIONS)
+    tokenizer = AutoTokenizer.from_pretrained(chat)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.save_pretrained(chat)
+    yield chat, "causal"
