@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,10 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
 """For models that were never taught to chat."""
+REWRITES = (
+    "The chat template of this model rewrites what was said before: each answer of a chat is a "
+    "sample of its own, after the chat as it was written then."
+)
 MOST_ASKED = 32
 """Tokens of a text that its continuation is asked for."""
 TOKENIZED_AT_ONCE = 1000
@@ -111,33 +116,46 @@ class CausalTask(GenerationTask):
         return prompt + answer, [IGNORED] * len(prompt) + answer
 
     def _encode_chats(self) -> list[Encoded]:
-        chats = [self._encode_chat(chat) for chat in self.records.chats]
+        """A sample a chat, or, where the template demands it, one for each of its answers."""
+        encoded = [self._encode_chat(chat) for chat in self.records.chats]
+        chat_of = np.repeat(np.arange(len(encoded)), [len(samples) for samples in encoded])
+        if len(chat_of) > len(encoded):
+            self.warn(REWRITES)
+        self.train_rows = np.flatnonzero(np.isin(chat_of, self.train_rows))
+        self.validation_rows = np.flatnonzero(np.isin(chat_of, self.validation_rows))
+        samples = list(itertools.chain.from_iterable(encoded))
         longest = self.max_length
-        self.tell_cut([len(tokens) for tokens, _ in chats], longest, "chats")
-        return [(tokens[:longest], labels[:longest]) for tokens, labels in chats]
+        self.tell_cut([len(tokens) for tokens, _ in samples], longest, "chats")
+        return [(tokens[:longest], labels[:longest]) for tokens, labels in samples]
 
-    def _encode_chat(self, chat: list[Message]) -> Encoded:
+    def _encode_chat(self, chat: list[Message]) -> list[Encoded]:
         """The chat as its template writes it; only what the assistant says is learned."""
+        turns = [
+            (self._write(chat[:place], asks=True), self._write(chat[: place + 1], asks=False))
+            for place, message in enumerate(chat)
+            if message["role"] == "assistant"
+        ]
+        if not all(answered.startswith(asked) for asked, answered in turns):
+            raise TrainingFailed(
+                "spec_error",
+                "The chat template of this model writes an answer otherwise than it asks for it, "
+                "so that answers cannot be told from questions; use prompt and completion.",
+            )
+        texts = list(itertools.chain.from_iterable(turns))
+        if all(after.startswith(before) for before, after in itertools.pairwise(texts)):
+            return [self._learn_answers(texts)]
+        return [self._learn_answers(turn) for turn in turns]
+
+    def _learn_answers(self, texts: Sequence[str]) -> Encoded:
+        """Of texts that each go on with the one before: by turns what is asked, and answered."""
         tokens: list[int] = []
         labels: list[int] = []
-        written = ""
-        for place, message in enumerate(chat):
-            if message["role"] != "assistant":
-                continue
-            for is_learned, text in (
-                (False, self._write(chat[:place], asks=True)),
-                (True, self._write(chat[: place + 1], asks=False)),
-            ):
-                if not text.startswith(written):
-                    raise TrainingFailed(
-                        "spec_error",
-                        "The chat template of this model rewrites what was said before, so that "
-                        "answers cannot be told from questions; use prompt and completion.",
-                    )
-                numbers = self.tokenizer(text[len(written) :], add_special_tokens=False)
-                tokens += numbers["input_ids"]
-                labels += [number if is_learned else IGNORED for number in numbers["input_ids"]]
-                written = text
+        written = 0
+        for place, text in enumerate(texts):
+            added = self.tokenizer(text[written:], add_special_tokens=False)["input_ids"]
+            tokens += added
+            labels += added if place % 2 else [IGNORED] * len(added)
+            written = len(text)
         end = self.tokenizer.eos_token_id
         if end is not None and end not in tokens[-2:]:  # a template may close each turn itself
             tokens, labels = [*tokens, end], [*labels, end]

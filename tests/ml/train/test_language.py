@@ -316,6 +316,48 @@ def test_of_a_chat_only_the_assistant_is_learned(tmp_path: Path) -> None:
     assert (expected.strip(), task.read(asked)) == ("hello", prompt)
 
 
+WRITES = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+FORGETS = (  # as Qwen3 and DeepSeek do: what was thought is kept of the last answer only
+    "{% for m in messages %}{{ m.role }}: "
+    "{{ m.content if loop.last else m.content.split('</think>')[-1] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+TURNS = [("user", "hi"), ("assistant", "<think>um</think>hello"), ("user", "bye")]
+TURNS += [("assistant", "<think>so</think>farewell")]
+CHAT = [{"role": role, "content": content} for role, content in TURNS]
+
+
+def chat_run(tmp_path: Path, template: str) -> RunDir:
+    base = make_base(tmp_path / "base", "causal", positions=128)
+    (base / "chat_template.jinja").write_text(template)
+    rows = [{"messages": CHAT, "split": "validation" if n == 3 else "train"} for n in range(8)]
+    dataset = make_rows(tmp_path / "data", rows)
+    fields: dict[str, Any] = {"base_model": {"path": str(base)}, "max_length": 128, "epochs": 1}
+    return make_language_run(tmp_path / "run", "causal", dataset, **fields)
+
+
+def test_a_template_that_rewrites_earlier_turns_makes_each_answer_a_sample(tmp_path: Path) -> None:
+    run = chat_run(tmp_path, FORGETS)
+    config = parse_config(read_json(run.config_path) or {})
+    assert isinstance(config, CausalConfig)
+    told: list[str] = []
+    task = CausalTask(config, run.path, torch.device("cpu"), told.append)
+    assert "rewrites what was said before" in told[-1]
+    assert task.read(task.inputs[0].tolist()) == "user: hi\nassistant: <think>um</think>hello\n"
+    asked = "user: hi\nassistant: hello\nuser: bye\nassistant: "
+    assert task.question(1)[1] == asked
+    assert task.read(task.inputs[1].tolist()) == f"{asked}<think>so</think>farewell\n"
+    assert learned(task, 0) == "<think>um</think>hello\n"
+    assert learned(task, 1) == "<think>so</think>farewell\n"
+    assert task.validation_rows.tolist() == [6, 7]  # both answers of the fourth chat
+    assert sorted([*task.train_rows, 6, 7]) == list(range(16))
+
+
+def test_a_template_that_asks_otherwise_than_it_writes_is_refused(tmp_path: Path) -> None:
+    opened = WRITES + "{% if add_generation_prompt %}assistant: <answer>{% endif %}"
+    assert "answers cannot be told from questions" in failure(chat_run(tmp_path, opened))
+
+
 def test_of_prompt_and_completion_only_the_completion_is_learned(tmp_path: Path) -> None:
     task = causal_task(tmp_path, [{"instruction": "say", "input": "b", "output": "c"}] * 4)
     assert learned(task, 0) == "c"
