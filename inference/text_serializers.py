@@ -9,6 +9,7 @@ from models_registry.serializers import ChangeSerializer
 
 LONGEST_PROMPT = 400_000
 LEAST_TEMPERATURE = 0.1
+MOST_TEXTS = 256
 WHICH = "`digits`, `digits@3` or `digits@champion`"
 
 
@@ -28,14 +29,14 @@ class TemperatureField(serializers.FloatField):
         return value
 
 
-class StopField(serializers.Field[Any, Any, Any, Any]):
+class TextsField(serializers.Field[Any, Any, Any, Any]):
     """A text, or a list of texts."""
 
     def to_internal_value(self, data: Any) -> list[str]:
-        stops = [data] if isinstance(data, str) else data
-        if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
+        texts = [data] if isinstance(data, str) else data
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise serializers.ValidationError("must be a text, or a list of texts")
-        return stops
+        return texts
 
     def to_representation(self, value: Any) -> Any:
         return value
@@ -67,7 +68,7 @@ class GenerateSerializer(_Asked):
         min_value=0, max_value=2**63 - 1, default=None, allow_null=True,
         help_text="the same seed gives the same text",
     )  # fmt: skip
-    stop = StopField(default=None, allow_null=True, help_text="texts end before any of these")
+    stop = TextsField(default=None, allow_null=True, help_text="texts end before any of these")
     stream = serializers.BooleanField(
         default=False,
         help_text="server-sent events: `piece` {index, text}, then `done` with the whole answer,"
@@ -98,3 +99,57 @@ class GeneratedSerializer(serializers.Serializer[Any]):
     version = serializers.IntegerField()
     device = serializers.CharField()
     usage = UsageSerializer()
+
+
+class ClassifySerializer(_Asked):
+    code = serializers.CharField(
+        max_length=LONGEST_PROMPT, trim_whitespace=False, allow_blank=True, help_text="or any text"
+    )
+
+
+class PartSerializer(serializers.Serializer[Any]):
+    first_line = serializers.IntegerField()
+    last_line = serializers.IntegerField()
+    label = serializers.CharField()  # type: ignore[assignment]  # a field of that name
+    score = serializers.FloatField(help_text="how vulnerable it is, 0 to 1")
+
+
+class FindingSerializer(serializers.Serializer[Any]):
+    line = serializers.IntegerField()
+    rule = serializers.CharField(help_text="of Bandit, as B608")
+    cwe = serializers.CharField()
+    severity = serializers.CharField(help_text="low, medium or high")
+    sentence = serializers.CharField()
+
+
+class VerdictSerializer(serializers.Serializer[Any]):
+    label = serializers.CharField()  # type: ignore[assignment]  # a field of that name
+    confidence = serializers.FloatField()
+    all_scores = serializers.DictField(child=serializers.FloatField(), help_text="sum to 1")
+    code = serializers.CharField()
+    inference_time_ms = serializers.FloatField()
+    model_name = serializers.CharField()
+    version = serializers.IntegerField()
+    parts = PartSerializer(many=True, help_text="of task security: functions; the worst decides")
+    findings = FindingSerializer(many=True, help_text="of task security: what rules say of lines")
+    notes = serializers.ListField(child=serializers.CharField())
+
+
+class EmbedSerializer(_Asked):
+    input = TextsField(help_text="a text, or a list of texts")
+
+    def validate_input(self, texts: list[str]) -> list[str]:
+        if not 0 < len(texts) <= MOST_TEXTS:
+            raise serializers.ValidationError(f"must be 1 to {MOST_TEXTS} texts")
+        return texts
+
+
+class EmbeddedSerializer(serializers.Serializer[Any]):
+    embeddings = serializers.ListField(
+        child=serializers.ListField(child=serializers.FloatField()), help_text="one for each text"
+    )
+    dimensions = serializers.IntegerField()
+    prompt_tokens = serializers.IntegerField()
+    inference_time_ms = serializers.FloatField()
+    model_name = serializers.CharField()
+    version = serializers.IntegerField()

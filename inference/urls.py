@@ -17,7 +17,7 @@ from inference.open_inference import (
 )
 from inference.plane.open_inference import InferView
 from inference.plane.predict import PredictView
-from inference.plane.texts import GenerateView
+from inference.plane.texts import ClassifyView, EmbedView, GenerateView
 from mlserver.api.routing import path_either
 
 loaded = LoadedModelViewSet.as_view
@@ -28,6 +28,8 @@ api_patterns: list[URLPattern | URLResolver] = [
     path_either("models/<str:name>/unload/", loaded({"post": "unload"}), name="model-unload"),
     path_either("predict/", PredictView.as_view(), name="predict"),
     path_either("inference/generate/", GenerateView.as_view(), name="generate"),
+    path_either("inference/classify/", ClassifyView.as_view(), name="classify"),
+    path_either("inference/embed/", EmbedView.as_view(), name="embed"),
 ]
 MODEL = "v2/models/<str:name>"
 VERSION = f"{MODEL}/versions/<str:version>"

@@ -11,12 +11,19 @@ from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from inference import texts
+from inference import texts, verdicts
 from inference.plane.gate import Admitted, admit
 from inference.plane.routes import EVENTS, Call, Reply, Route
 from inference.plane.threads import in_thread
 from inference.references import CODE_GENERATOR, find_reference
-from inference.text_serializers import GeneratedSerializer, GenerateSerializer
+from inference.text_serializers import (
+    ClassifySerializer,
+    EmbeddedSerializer,
+    EmbedSerializer,
+    GeneratedSerializer,
+    GenerateSerializer,
+    VerdictSerializer,
+)
 from inference.texts import Piece, Pieces, Wish, Written
 from mlserver.api.permissions import IsViewer
 from mlserver.lib.errors import AppError
@@ -24,6 +31,8 @@ from mlserver.lib.sse import encode_event
 
 LEAST_TOP_P = 1e-6
 ROOT = "/api/v1/inference"
+SECURITY, EMBEDDING = "security", "embedding"
+"""Tasks of requests that name neither a task nor a model."""
 
 
 class GenerateView(APIView):
@@ -119,4 +128,96 @@ async def _find(asked: dict[str, Any], default: str) -> tuple[str, str]:
     return (asked["model"] or reference) if is_named else default, reference
 
 
-ROUTES = [Route("POST", f"{ROOT}/generate", GenerateView.as_view(), generate)]
+class ClassifyView(APIView):
+    permission_classes = (IsViewer,)
+
+    @extend_schema(
+        summary="Classify",
+        tags=["inference"],
+        request=ClassifySerializer,
+        responses=VerdictSerializer,
+        examples=[
+            OpenApiExample(
+                "is it safe?",
+                value={"code": "import os; os.system('rm -rf /')", "task": "security"},
+                request_only=True,
+            )
+        ],
+    )
+    def post(self, request: Request) -> Admitted:
+        """Tells code, or any text, apart. Task `security` (the default) answers vulnerable or safe,
+        with the lines and the rules that speak for it; a long file is judged function by function
+        and the worst decides. Code is never run. Any other task is an alias of a classifier."""
+        return admit(request)
+
+
+async def classify(call: Call) -> Reply:
+    asked = _read(ClassifySerializer, call)
+    if asked["model"] is None and asked["task"] is None:
+        asked["task"] = SECURITY
+    name, reference = await _find(asked, SECURITY)
+    judge = verdicts.review if asked["task"] == SECURITY else verdicts.classify
+    verdict = await judge(
+        reference, asked["code"], call.caller.user, timeout_seconds=asked["timeout_seconds"]
+    )
+    total = sum(verdict.scores.values())  # 1, but for what rounding to 32 bits left
+    scores = {label: share / total for label, share in verdict.scores.items()}
+    answer = {
+        "label": verdict.label,
+        "confidence": scores[verdict.label],
+        "all_scores": scores,
+        "code": asked["code"],
+        "inference_time_ms": round(verdict.seconds * 1000, 3),
+        "model_name": name,
+        "version": verdict.loaded.version.number,
+        "parts": verdict.parts,
+        "findings": verdict.findings,
+        "notes": verdict.notes,
+    }
+    return Reply(orjson.dumps(answer), model=str(verdict.loaded))
+
+
+class EmbedView(APIView):
+    permission_classes = (IsViewer,)
+
+    @extend_schema(
+        summary="Embed",
+        tags=["inference"],
+        request=EmbedSerializer,
+        responses=EmbeddedSerializer,
+        examples=[
+            OpenApiExample(
+                "two texts", value={"model": "encoder", "input": ["one", "two"]}, request_only=True
+            )
+        ],
+    )
+    def post(self, request: Request) -> Admitted:
+        """A vector for each text: the mean of what an encoder makes of its tokens. Without a model
+        it is the one with the alias `embedding`."""
+        return admit(request)
+
+
+async def embed(call: Call) -> Reply:
+    asked = _read(EmbedSerializer, call)
+    if asked["model"] is None and asked["task"] is None:
+        asked["task"] = EMBEDDING
+    name, reference = await _find(asked, EMBEDDING)
+    made = await verdicts.embed(
+        reference, asked["input"], call.caller.user, timeout_seconds=asked["timeout_seconds"]
+    )
+    answer = {
+        "embeddings": made.vectors,
+        "dimensions": len(made.vectors[0]),
+        "prompt_tokens": made.tokens,
+        "inference_time_ms": round(made.seconds * 1000, 3),
+        "model_name": name,
+        "version": made.loaded.version.number,
+    }
+    return Reply(orjson.dumps(answer), model=str(made.loaded))
+
+
+ROUTES = [
+    Route("POST", f"{ROOT}/generate", GenerateView.as_view(), generate),
+    Route("POST", f"{ROOT}/classify", ClassifyView.as_view(), classify),
+    Route("POST", f"{ROOT}/embed", EmbedView.as_view(), embed),
+]

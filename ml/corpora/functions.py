@@ -51,17 +51,21 @@ def list_functions(root: Path, files: Iterable[Path]) -> Iterator[Function]:
 
 def _functions_of(path: Path, name: str) -> Iterator[Function]:
     try:
-        source = path.read_text("utf-8")
-        tree = _parse(source)
+        functions = list(functions_in(path.read_text("utf-8"), name))
     except (UnicodeDecodeError, SyntaxError, ValueError):
         return  # the library keeps a few files that are wrong on purpose
+    yield from (each for each in functions if each.last_line - each.first_line >= FEWEST_LINES - 1)
+
+
+def functions_in(source: str, file: str) -> Iterator[Function]:
+    """Raises SyntaxError and ValueError where it is no Python."""
+    tree = _parse(source)
     lines = source.splitlines()
     for node in _definitions(tree):
         first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
         last = node.end_lineno or node.lineno
-        if last - first + 1 >= FEWEST_LINES:
-            text = textwrap.dedent("\n".join(lines[first - 1 : last]))
-            yield Function(text + "\n", name, first, last)
+        text = textwrap.dedent("\n".join(lines[first - 1 : last]))
+        yield Function(text + "\n", file, first, last)
 
 
 def _parse(source: str) -> ast.Module:

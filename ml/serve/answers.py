@@ -25,6 +25,11 @@ def describe_answers(classes: Classes) -> tuple[TensorSpec, ...]:
     )
 
 
+def as_classes(classes: Classes) -> tuple[Any, ...] | None:
+    """For a signature."""
+    return None if classes is None else tuple(classes)
+
+
 def from_shares(classes: Sequence[Any], shares: Array) -> Inputs:
     """`shares`: (N, classes), float64."""
     labels = np.array(classes, dtype=_label_type(classes))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ml.features import model
-from ml.serve.answers import describe_answers, from_shares
+from ml.serve.answers import as_classes, describe_answers, from_shares
 from ml.serve.errors import LoadRefused
 from ml.serve.runtimes import Options
 from ml.serve.signature import Array, Signature, TensorSpec
@@ -24,10 +24,15 @@ class FeaturesRuntime:
         try:
             self._session, self._preprocess = model.load(folder)
             self._kinds = dict(self._preprocess["columns"])
-            outputs = describe_answers(self._preprocess["classes"])
+            classes = self._preprocess["classes"]
+            outputs = describe_answers(classes)
         except Exception as error:  # onnxruntime's errors have no common base but this
             raise LoadRefused(f"The model cannot be read from its files: {error}") from error
-        self.signature = Signature(inputs=tuple(map(self._column, self._kinds)), outputs=outputs)
+        self.signature = Signature(
+            inputs=tuple(map(self._column, self._kinds)),
+            outputs=outputs,
+            classes=as_classes(classes),
+        )
 
     def predict(self, inputs: Inputs, outputs: Sequence[str]) -> Inputs:
         raw = self._session.run(None, self._encode(inputs))

@@ -9,6 +9,7 @@ and its reply the same one, so replies may come in any order.
      "return": "tensors"}                                  body: the tensors, one after the other
     {"kind": "generate", "id", "timeout_seconds", "stream", …as ml.serve.wishes}
                                                    body: a JSON text, or the messages of a chat
+    {"kind": "review", "id", "timeout_seconds", "worst": class}           body: Python code
     {"kind": "cancel", "id"}                               of one of these; it gets no reply
     {"kind": "stats", "id"}, {"kind": "describe", "id"}
 

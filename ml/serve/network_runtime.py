@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ml.serve.answers import describe_answers, from_shares
+from ml.serve.answers import as_classes, describe_answers, from_shares
 from ml.serve.errors import LoadRefused
 from ml.serve.runtimes import Options
 from ml.serve.signature import Signature, TensorSpec
@@ -36,7 +36,11 @@ class NetworkRuntime:
             raise LoadRefused(f"The network cannot be built from its files: {error}") from error
         self._device = torch.device(options.device)
         self._network = network.to(self._device)
-        self.signature = Signature(inputs=inputs, outputs=describe_answers(self._classes))
+        self.signature = Signature(
+            inputs=inputs,
+            outputs=describe_answers(self._classes),
+            classes=as_classes(self._classes),
+        )
 
     def predict(self, inputs: Inputs, outputs: Sequence[str]) -> Inputs:
         answers = self._decode(self._compute(self._encode(inputs)))

@@ -54,12 +54,15 @@ class TensorSpec:
 class Signature:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    classes: tuple[Any, ...] | None = None
+    """In the order of `probabilities`, where the model tells classes apart."""
 
     def to_dict(self) -> dict[str, Any]:
-        return {
+        tensors = {
             "inputs": [spec.to_dict() for spec in self.inputs],
             "outputs": [spec.to_dict() for spec in self.outputs],
         }
+        return tensors if self.classes is None else {**tensors, "classes": list(self.classes)}
 
     @property
     def may_be_batched(self) -> bool:

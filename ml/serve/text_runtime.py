@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ml.serve.answers import describe_answers, from_shares
+from ml.serve.answers import as_classes, describe_answers, from_shares
 from ml.serve.errors import LoadRefused
 from ml.serve.language import Language
 from ml.serve.runtimes import Options
@@ -31,7 +31,9 @@ class TextRuntime:
         self._classes = self._find_classes()
         answers = self._describe()
         text = TensorSpec(name=INPUT, datatype="BYTES", shape=(None,))
-        self.signature = Signature(inputs=(text,), outputs=(*answers, counts))
+        self.signature = Signature(
+            inputs=(text,), outputs=(*answers, counts), classes=as_classes(self._classes)
+        )
 
     def predict(self, inputs: Inputs, outputs: Sequence[str]) -> Inputs:
         tokens = self._language.encode([str(text) for text in inputs[INPUT]])

@@ -23,6 +23,7 @@ from ml.serve.tensors import read_inputs, to_json, to_tensors
 
 if TYPE_CHECKING:
     from ml.serve.generation import Tell, Text
+    from ml.serve.review import Review
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,14 @@ class Worker:
 
         wish = read_wish(header, body, self.engine)
         return self.engine.submit(wish, _timeout(header), tell if header.get("stream") else None)
+
+    def review(self, header: Header, body: bytes) -> asyncio.Future[Review]:
+        if not isinstance(self.engine, Batcher):
+            raise NotOffered("This model writes text; it does not tell code apart.")
+        from ml.serve.review import review  # the rules come with it
+
+        worst, source = str(header.get("worst")), body.decode("utf-8", "replace")
+        return asyncio.ensure_future(review(self.engine, source, worst, _timeout(header)))
 
     def require_open(self) -> None:
         if self.is_draining:
@@ -169,7 +178,7 @@ class Connection(asyncio.Protocol):
     def _take(self, header: Header, body: bytes) -> None:
         try:
             match header.get("kind"):
-                case "predict" | "generate":
+                case "predict" | "generate" | "review":
                     self._ask(header, body)
                 case "cancel":
                     if future := self._pending.pop(header.get("id"), None):
@@ -188,13 +197,17 @@ class Connection(asyncio.Protocol):
         if number in self._pending:
             raise BrokenFrame(f"two requests at once have the id {number!r}")
         self._worker.require_open()
-        future: asyncio.Future[Any] = (
-            self._worker.predict(header, body)
-            if header["kind"] == "predict"
-            else self._worker.generate(header, body, functools.partial(self._tell, header))
-        )
+        future = self._begin(header, body)
         self._pending[number] = future
         future.add_done_callback(functools.partial(self._settle, header))
+
+    def _begin(self, header: Header, body: bytes) -> asyncio.Future[Any]:
+        match header["kind"]:
+            case "predict":
+                return self._worker.predict(header, body)
+            case "review":
+                return self._worker.review(header, body)
+        return self._worker.generate(header, body, functools.partial(self._tell, header))
 
     def _settle(self, header: Header, future: asyncio.Future[Any]) -> None:
         self._pending.pop(header.get("id"), None)
@@ -205,6 +218,8 @@ class Connection(asyncio.Protocol):
             self._refuse(header, error)
         elif header["kind"] == "predict":
             self._answer(header, future.result())
+        elif header["kind"] == "review":
+            self._send(header, {}, orjson.dumps(asdict(future.result())))
         else:
             text: Text = future.result()
             facts = asdict(text)

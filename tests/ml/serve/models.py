@@ -17,6 +17,8 @@ from ml.train import model as network
 
 FLOAT = TensorProto.FLOAT
 COLUMNS = ["x", "colour"]
+SAFE_CODE = "def add(one, other):\n    return one + other\n"
+UNSAFE_CODE = "import os\nos.system('rm -rf /')\n"
 
 
 def write_onnx(
@@ -132,7 +134,7 @@ def write_network(folder: Path) -> Path:
 
 
 def write_features(folder: Path, kind: str) -> Path:
-    """A classical model of a table, or of `text`, as recipe `features` leaves it."""
+    """A classical model of a `table`, of `text` or of `code`, as recipe `features` leaves it."""
     folder.mkdir(parents=True, exist_ok=True)
     config = parse_config({"recipe": "features", "dataset": "d", "min_document_frequency": 1})
     assert isinstance(config, FeaturesConfig)
@@ -141,6 +143,9 @@ def write_features(folder: Path, kind: str) -> Path:
         colours = np.array(["red", "blue"] * 10, dtype=object)
         columns = {"x": np.arange(20.0), "colour": colours}
         fitted = fit_table(config, columns, {"colour": ["blue", "red"]}, targets, ["no", "yes"])
+    elif kind == "code":
+        texts = [SAFE_CODE, UNSAFE_CODE] * 10
+        fitted = fit_texts(config, "code", "code", texts, targets, ["safe", "vulnerable"])
     else:
         texts = ["good and kind", "bad and cruel"] * 10
         fitted = fit_texts(config, "text", "body", texts, targets, ["no", "yes"])
