@@ -31,6 +31,8 @@ from datasets.serializers import (
     VersionQuerySerializer,
 )
 from datasets.statistics import find_statistics, request_statistics
+from jobs.models import Job
+from jobs.serializers import JobSerializer
 from mlserver.api.json import JSONParser
 from mlserver.api.paging import SkipLimitPagination
 from mlserver.lib.downloads import file_response
@@ -85,7 +87,11 @@ class DatasetViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
             "multipart/form-data": UploadSerializer,
             "application/json": RegisterSerializer,
         },
-        responses={201: DatasetDetailSerializer, 200: DatasetDetailSerializer},
+        responses={
+            201: DatasetDetailSerializer,
+            200: DatasetDetailSerializer,
+            202: JobSerializer,
+        },
         examples=[
             OpenApiExample(
                 "A file on the server",
@@ -100,13 +106,18 @@ class DatasetViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
         address or on the Hugging Face Hub.
 
         The file is read at once. Under an existing name of yours it becomes the next
-        version; 200 instead of 201 says that this very file is there already.
+        version; 200 instead of 201 says that this very file is there already. What takes long to
+        fetch is answered with 202 and a job: GET /jobs/{job_id} tells how far it is, and in the
+        end which dataset it became; DELETE ends it.
         """
         _check_length(request)
         if _is_json(request):
             asked = RegisterSerializer(data=request.data)
             asked.is_valid(raise_exception=True)
-            version, is_new = sources.register(owner=_user(request), **asked.validated_data)
+            taken = sources.register(owner=_user(request), **asked.validated_data)
+            if isinstance(taken, Job):
+                return Response(JobSerializer(taken).data, status=status.HTTP_202_ACCEPTED)
+            version, is_new = taken
         else:
             asked_upload = UploadSerializer(data=_plain(request))
             asked_upload.is_valid(raise_exception=True)

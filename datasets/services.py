@@ -51,6 +51,8 @@ IMPORT_SECONDS = 600
 PREVIEW_SECONDS = 60
 MAX_PAGE_SIZE = 1000
 UPLOAD = "upload"
+DOWNLOAD = "dataset_download"
+"""The kind of job that datasets.downloads works on."""
 TRASH = "datasets"
 KEPT_IN_SCHEMA = ("file", "columns", "target", "classes", "warnings")
 
@@ -163,7 +165,7 @@ def publish_builtin(
     """Give a folder that a child made its place; `made` holds its schema and description."""
     schema = made["schema"]
     dataset = Dataset(name=name, description=made["description"], owner=owner, is_builtin=True)
-    return _publish(folder, schema, dataset, owner, f"{name}.{schema['format']}")[0]
+    return publish(folder, schema, dataset, owner, f"{name}.{schema['format']}")[0]
 
 
 def add_file(
@@ -175,27 +177,35 @@ def add_file(
     description: str,
 ) -> tuple[DatasetVersion, bool]:
     """What `write` puts into the path it is given, as a version; says whether it is new."""
-    clean = check_name(name or name_from_filename(original))
-    if existing := Dataset.objects.select_related("owner").filter(name=clean).first():
-        require_change(owner, existing)  # before anything is written, and again at the end
+    clean = check_new(owner, name, original)
     with incoming_folder(settings.DATASETS_DIR) as folder:
         write(folder / UPLOAD)
-        schema = run_ml(
-            "import_dataset",
-            {
-                "folder": str(folder),
-                "file": UPLOAD,
-                "format": PurePath(original).suffix.lower().removeprefix(".") or None,
-                "target": target or None,
-            },
-            timeout_seconds=IMPORT_SECONDS,
-        )
+        payload = reading_payload(folder, original, target)
+        schema = run_ml("import_dataset", payload, timeout_seconds=IMPORT_SECONDS)
         dataset = Dataset(name=clean, description=description, owner=owner)
-        return _publish(folder, schema, dataset, owner, original)
+        return publish(folder, schema, dataset, owner, original)
+
+
+def check_new(owner: User, name: str, original: str) -> str:
+    """The name of the dataset, before anything is written: a fit one, and theirs to change."""
+    clean = check_name(name or name_from_filename(original))
+    if existing := Dataset.objects.select_related("owner").filter(name=clean).first():
+        require_change(owner, existing)  # and again at the end
+    return clean
+
+
+def reading_payload(folder: Path, original: str, target: str | None) -> dict[str, Any]:
+    """For the verb that reads the file UPLOAD of the folder, and writes there what it found."""
+    return {
+        "folder": str(folder),
+        "file": UPLOAD,
+        "format": PurePath(original).suffix.lower().removeprefix(".") or None,
+        "target": target or None,
+    }
 
 
 @transaction.atomic
-def _publish(
+def publish(
     folder: Path, schema: dict[str, Any], wanted: Dataset, by: User | None, original: str
 ) -> tuple[DatasetVersion, bool]:
     """Rows and folder together: the rename is the last step before the commit.
@@ -369,12 +379,12 @@ def remove_leftovers(older_than_seconds: float = 24 * 3600) -> int:
 
 
 def forget_old_jobs() -> int:
-    """Of statistics that are there, after JOB_RETENTION_HOURS (0 keeps all); returns how many.
+    """Of statistics and files that are there, after JOB_RETENTION_HOURS (0 keeps all); how many.
 
     A job that failed stays: it says why there are none.
     """
     if not settings.JOB_RETENTION_HOURS:
         return 0
     oldest = timezone.now() - timedelta(hours=settings.JOB_RETENTION_HOURS)
-    done = Job.objects.filter(kind=KIND, state=State.COMPLETED, finished_at__lt=oldest)
-    return delete_in_batches(done)
+    done = Job.objects.filter(kind__in=(KIND, DOWNLOAD), finished_at__lt=oldest)
+    return delete_in_batches(done.exclude(state=State.FAILED))

@@ -10,11 +10,12 @@ from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
-from datasets import removal, services, sources
+from datasets import downloads, removal, services, sources
 from datasets.access import can_change
 from datasets.comparison import Comparison, compare_versions
 from datasets.models import Dataset, DatasetVersion
 from datasets.statistics import Statistics, find_statistics, request_statistics
+from jobs.models import Job
 from mlserver.api.permissions import OPERATOR, may_change
 from mlserver.lib.errors import AppError, FieldError, Invalid
 from mlserver.pages.commands import curl
@@ -32,26 +33,30 @@ def list_page(request: HttpRequest) -> HttpResponse:
 @page("POST", role=OPERATOR)
 def upload(request: HttpRequest) -> HttpResponse:
     try:
-        version = _take(request)
+        taken = _take(request)
     except AppError as error:
         errors = error.errors or (FieldError(field="file", message=error.detail),)
         return _list(request, errors, status=error.status)
+    if isinstance(taken, Job):
+        messages.success(request, f"{taken.spec['name']} is being fetched; see below.")
+        return redirect("datasets-page")
+    version, _ = taken
     for warning in version.schema.get("warnings", []):
         messages.warning(request, warning)
     messages.success(request, f"{version} holds {version.sample_count:,} samples.")
     return redirect("dataset-page", version.dataset.name)
 
 
-def _take(request: HttpRequest) -> DatasetVersion:
+def _take(request: HttpRequest) -> tuple[DatasetVersion, bool] | Job:
     """The file that was chosen, or the one at the address that was typed."""
     file, address = request.FILES.get("file"), request.POST.get("url", "").strip()
     name, target = request.POST.get("name", "").strip(), request.POST.get("target", "").strip()
     owner = person(request)
     if file is not None and not address:
         name = name or str(file.name).rsplit(".", 1)[0]
-        return services.import_upload(owner=owner, name=name, upload=file, target=target)
+        return services.add_upload(owner=owner, name=name, upload=file, target=target)
     if address and file is None:
-        return sources.register_url(owner=owner, url=address, name=name, target=target)[0]
+        return sources.register_url(owner=owner, url=address, name=name, target=target)
     message = "Choose a file or give an address, not both."
     if file is None:
         message = "Choose a file, or give the address of one."
@@ -68,6 +73,7 @@ def _list(
         "deleted": [
             entry for entry in removal.list_deleted() if may_change(person(request), entry.owner_id)
         ],
+        "downloads": downloads.list_unfinished(),
         "errors": {error.field: error.message for error in errors},
         "typed": request.POST,
         "command": curl(request, "/api/v1/datasets/", options="-F file=@data.csv -F name=my-table"),
@@ -149,6 +155,12 @@ def delete(request: HttpRequest, name: str) -> HttpResponse:
     messages.success(
         request, f"{name} lies in the trash until {entry.kept_until:%d %b %Y}; it can be restored."
     )
+    return redirect("datasets-page")
+
+
+@page("POST", role=OPERATOR)
+def cancel_download(request: HttpRequest, job_id: str) -> HttpResponse:
+    downloads.cancel_download(job_id, person(request))
     return redirect("datasets-page")
 
 

@@ -362,6 +362,12 @@ JOB_KINDS = {
         "abandon": "datasets.statistics.abandon",
         "seats": "datasets.statistics.count_seats",
     },
+    "dataset_download": {
+        "cluster": "default",
+        "slice": "datasets.downloads.work",
+        "abandon": "datasets.downloads.abandon",
+        "seats": "datasets.downloads.count_seats",
+    },
     "demo": {
         "cluster": "default",
         "slice": "sessions.demo.work",

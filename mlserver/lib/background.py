@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,12 @@ class BackgroundChild:
     def start(
         self, verb: str, payload: Mapping[str, Any], *, cpu_seconds: float, memory_bytes: int
     ) -> None:
+        self.run(child_command(verb, cpu_seconds, memory_bytes), payload, child_environment())
+
+    def run(
+        self, command: Sequence[str], payload: Mapping[str, Any], environment: Mapping[str, str]
+    ) -> None:
+        """A command that reads the payload and answers in JSON, as those of ml.run do."""
         self.folder.mkdir(parents=True)
         (self.folder / "payload.json").write_text(json.dumps(payload))
         # The child inherits the open lock: the kernel frees it when the child ends, however. It
@@ -51,13 +57,15 @@ class BackgroundChild:
         lock = os.open(self.folder / "lock", os.O_RDONLY | os.O_CREAT, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            process = self._spawn(child_command(verb, cpu_seconds, memory_bytes), lock)
+            process = self._spawn(command, lock, environment)
             (self.folder / "pid").write_text(f"{process.pid}\n")
         finally:
             os.close(lock)
         _started.append(process)
 
-    def _spawn(self, command: list[str], lock: int) -> subprocess.Popen[bytes]:
+    def _spawn(
+        self, command: Sequence[str], lock: int, environment: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
         with (
             (self.folder / "payload.json").open("rb") as payload,
             (self.folder / "answer.json").open("wb") as answer,
@@ -69,7 +77,7 @@ class BackgroundChild:
                 stdout=answer,
                 stderr=errors,
                 cwd="/",
-                env=child_environment(),
+                env=environment,
                 pass_fds=[lock],
                 start_new_session=True,  # the end of a worker does not reach it
             )
