@@ -136,7 +136,7 @@ def _web_command(plan: Plan) -> list[str]:
         "--workers": plan.workers,
         # Without it an open event stream keeps the server from ending for ever.
         "--timeout-graceful-shutdown": 3,
-        "--lifespan": "off",
+        "--lifespan": "on",
         "--log-level": "warning",
     }
     flags = [str(part) for option in options.items() for part in option]

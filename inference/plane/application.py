@@ -86,6 +86,9 @@ class Plane:
         self._tidying: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
         found = None
         if scope["type"] == "http":
             found = self._router.find(scope["method"], scope["path"])
@@ -149,21 +152,34 @@ class Plane:
         for observe in self._observers:
             observe(exchange)
 
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """The beginning and the end of the web process."""
+        await receive()
+        self._tidying = asyncio.create_task(self._tidy())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self._tidying.cancel()
+        await self._leases.close()
+        await self._save_attempts()
+        await send({"type": "lifespan.shutdown.complete"})
+
     async def _tidy(self) -> None:
         """For ever: what was counted in memory goes to the database."""
         while True:
             await asyncio.sleep(TIDY_SECONDS)
             try:
                 await self._leases.tidy()
-                if due := self._attempts.take(time.time()):
-                    await self._save(due)
+                await self._save_attempts()
             except Exception:  # the edge: the database may be away for a while
                 logger.exception("What inference counted could not be saved; it is tried again")
 
-    async def _save(self, due: Any) -> None:
+    async def _save_attempts(self) -> None:
+        due = self._attempts.take(time.time())
+        if not due:
+            return
         try:
-            await in_thread(save_folds, due)
-        except BaseException:
+            await asyncio.shield(in_thread(save_folds, due))
+        except Exception:
             self._attempts.put_back(due)
             raise
 

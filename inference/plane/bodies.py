@@ -35,17 +35,18 @@ class Room:
     """How many requests, and how many bytes of them, are in this process."""
 
     def __init__(self) -> None:
+        # Once: reading a setting takes a microsecond.
+        self.most_requests: int = settings.MAX_INFERENCE_REQUESTS
+        self.most_bytes: int = settings.MAX_INFERENCE_MEMORY
+        self.most_of_one: int = settings.MAX_INFERENCE_SIZE
         self.requests = 0
         self.bytes = 0
 
     @contextmanager
     def seat(self) -> Iterator[Seat]:
         """Raises Crowded."""
-        most = settings.MAX_INFERENCE_REQUESTS
-        if self.requests >= most:
-            raise Crowded(
-                f"{self.requests} requests are being answered, and {most} may; try again."
-            )
+        if self.requests >= self.most_requests:
+            raise Crowded(f"{self.requests} requests are being answered, and no more may be.")
         self.requests += 1
         seat = Seat(self)
         try:
@@ -59,18 +60,20 @@ class Seat:
     """One request's share of the room."""
 
     def __init__(self, room: Room) -> None:
+        self.room = room
         self.bytes = 0
-        self._room = room
 
     def hold(self, count: int) -> None:
         """Raises TooLarge and Crowded."""
-        if self.bytes + count > settings.MAX_INFERENCE_SIZE:
+        room = self.room
+        if self.bytes + count > room.most_of_one:
             raise too_large()
-        most = settings.MAX_INFERENCE_MEMORY
-        if self._room.bytes + count > most:
-            raise Crowded(f"The bodies of all requests would take more than {most:,} bytes.")
+        if room.bytes + count > room.most_bytes:
+            raise Crowded(
+                f"The bodies of all requests would take more than {room.most_bytes:,} bytes."
+            )
         self.bytes += count
-        self._room.bytes += count
+        room.bytes += count
 
 
 def too_large() -> TooLarge:
@@ -80,12 +83,11 @@ def too_large() -> TooLarge:
 
 async def read_body(headers: Mapping[bytes, bytes], receive: Receive, seat: Seat) -> bytes:
     """All of it; raises TooLarge, TooSlow, Crowded and ClientGone."""
-    announced = announced_bytes(headers)
-    if announced > settings.MAX_INFERENCE_SIZE:
+    if announced_bytes(headers) > seat.room.most_of_one:
         raise too_large()
     try:
-        async with asyncio.timeout(WHOLE_SECONDS):
-            return await _collect(receive, seat)
+        async with asyncio.timeout(IDLE_SECONDS) as silence:
+            return await _collect(receive, seat, silence)
     except TimeoutError:
         raise TooSlow(
             f"The body did not come: no part of it within {IDLE_SECONDS:g} seconds, or not all of"
@@ -93,11 +95,11 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, seat: Seat
         ) from None
 
 
-async def _collect(receive: Receive, seat: Seat) -> bytes:
+async def _collect(receive: Receive, seat: Seat, silence: asyncio.Timeout) -> bytes:
     parts: list[bytes] = []
+    ends_at: float | None = None
     while True:
-        async with asyncio.timeout(IDLE_SECONDS):
-            message: Mapping[str, Any] = await receive()
+        message: Mapping[str, Any] = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         if part := message.get("body", b""):
@@ -105,3 +107,6 @@ async def _collect(receive: Receive, seat: Seat) -> bytes:
             parts.append(part)
         if not message.get("more_body", False):
             return parts[0] if len(parts) == 1 else b"".join(parts)
+        now = asyncio.get_running_loop().time()
+        ends_at = ends_at or now + WHOLE_SECONDS
+        silence.reschedule(min(now + IDLE_SECONDS, ends_at))

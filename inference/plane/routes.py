@@ -5,16 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
 from inference.plane.gate import Caller, View
-from mlserver.lib.errors import Malformed
+from mlserver.lib.errors import AppError, Malformed
 
 Headers = tuple[tuple[bytes, bytes], ...]
 JSON: Headers = ((b"content-type", b"application/json"),)
 EVENTS: Headers = ((b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"))
+
+
+class WrongType(AppError):
+    status: ClassVar[int] = 415
+    code = "unsupported_media_type"
 
 
 @dataclass(slots=True)
@@ -30,7 +35,11 @@ class Call:
     request_id: str
 
     def json(self) -> Any:
-        """The body, parsed; raises Malformed."""
+        """The body, parsed; raises WrongType and Malformed."""
+        sent = self.headers.get(b"content-type", b"application/json")
+        if sent.partition(b";")[0].strip().lower() != b"application/json":
+            told = sent.decode("latin-1")[:100]
+            raise WrongType(f"The body is {told!r}; send application/json.")
         try:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError as error:

@@ -8,6 +8,8 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -56,7 +58,7 @@ class Workers:
         **header: Any,
     ) -> Frame:
         """A prediction, or another `kind`, as ml.serve.frames has it. Raises AppError."""
-        path = settings.SOCKETS_DIR / loaded.socket
+        path = _socket_path(loaded.socket)
         try:
             worker = await self._pool.get(path)
             return await worker.predict(body, timeout_seconds=timeout_seconds, **header)
@@ -68,7 +70,7 @@ class Workers:
         self, loaded: LoadedModel, header: Header, body: bytes, *, timeout_seconds: float
     ) -> AsyncGenerator[Frame]:
         """As Connection.stream has it."""
-        path = settings.SOCKETS_DIR / loaded.socket
+        path = _socket_path(loaded.socket)
         try:
             worker = await self._pool.get(path)
             stream = worker.stream(header, body, timeout_seconds=timeout_seconds)
@@ -98,6 +100,11 @@ class Workers:
         for reference, known in list(self._known.items()):
             if known.loaded.pk == loaded.pk:
                 del self._known[reference]
+
+
+@lru_cache(maxsize=256)
+def _socket_path(name: str) -> Path:
+    return Path(settings.SOCKETS_DIR / name)
 
 
 workers = Workers()

@@ -92,5 +92,13 @@ def serving_models(
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving_models(tmp_path_factory.mktemp("plane")) as running:
+    folder, friends = tmp_path_factory.mktemp("plane"), "https://friend.example"
+    with serving_models(
+        folder,
+        RATE_LIMIT_ENABLED="1",
+        RATE_LIMIT_REQUESTS="1000000",
+        MAX_INFERENCE_REQUESTS="300",
+        MAX_INFERENCE_SIZE=str(2**21),
+        CORS_ORIGINS=friends,
+    ) as running:
         yield running
