@@ -18,6 +18,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from accounts import audit
+from inference import metering
 from inference.memory import (
     Holder,
     choose_device,
@@ -110,6 +111,8 @@ class Manager:
             case "stage":
                 _update(key, stage=report["stage"])
             case "ready":
+                metering.operations.labels("load", "success").inc()
+                metering.load_latency.observe(report["load_seconds"])
                 _update(
                     key,
                     state=State.READY,
@@ -148,6 +151,7 @@ class Manager:
         if row is None:
             return
         if worker.is_draining:
+            metering.operations.labels("unload", "success").inc()
             if row.is_wanted:
                 _update(key, **_fresh())
         elif worker.ended is not None:
@@ -168,6 +172,7 @@ class Manager:
 
     def _fail(self, row: LoadedModel, code: str, why: str) -> None:
         logger.warning("%s is not loaded: %s", row, why)
+        metering.operations.labels("load", "error").inc()
         _update(row.pk, **{**_fresh(), "state": State.FAILED, "error_code": code, "error": why})
         audit.record(None, "model.load_failed", row.version, after={"error": why})
 

@@ -1,4 +1,4 @@
-"""Counts predictions, for all web processes together, as monitoring.metering does for requests."""
+"""Counts predictions and loads, for all processes together (see monitoring.metering)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ _own = CollectorRegistry()  # never asked: the files of all processes are read i
 HELP = {
     "inference_requests": "Requests for inference, by model; success or error.",
     "inference_latency_seconds": "Time from a request for inference to its answer, by model.",
+    "model_operations": "Models loaded and unloaded; success or error.",
+    "model_load_latency_seconds": "Time from the start of a worker until its model answers.",
 }
 requests = Counter(
     "inference_requests", HELP["inference_requests"], ["model_name", "status"], registry=_own
@@ -22,6 +24,17 @@ latency = Histogram(
     HELP["inference_latency_seconds"],
     ["model_name"],
     buckets=BUCKETS,
+    registry=_own,
+)
+
+
+operations = Counter(
+    "model_operations", HELP["model_operations"], ["operation", "status"], registry=_own
+)
+load_latency = Histogram(
+    "model_load_latency_seconds",
+    HELP["model_load_latency_seconds"],
+    buckets=(0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
     registry=_own,
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,9 @@ from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 from django_q.tasks import async_task
 
+from inference.models import LoadedModel
+from inference.models import State as LoadState
+from inference.services import has_manager
 from jobs.models import Job
 from mlserver.version import VERSION
 from monitoring.models import ClusterHeartbeat, GpuSample, HostSample
@@ -21,6 +25,7 @@ WORRYING = timedelta(seconds=30)  # `serve` sends a canary every 15 s
 OK, SILENT_WORD, UNREACHABLE, UNKNOWN = "ok", "silent", "unreachable", "unknown"
 CLUSTER_NAMES = {"queue": "default", "gpu_workers": "gpu"}
 MEGABYTE, GIGABYTE = 1e6, 1e9
+COUNTED = ("active_sessions", "active_jobs", "models_loaded")
 ANSWER_SECONDS = 2.0  # an idle cluster looks into its queue five times a second
 # When this process last sent a canary to a cluster.
 _sent_at: dict[str, float] = {}
@@ -33,17 +38,23 @@ def check_health() -> dict[str, Any]:
         return _report(services, sample, _count_activity())
     except (DatabaseError, InterfaceError):
         down = {"database": UNREACHABLE, "sampler": UNKNOWN, "api": OK}
-        services = {**down, **dict.fromkeys(CLUSTER_NAMES, UNKNOWN)}
-        return _report(services, None, {"active_sessions": None, "active_jobs": None})
+        services = {**down, **_check_inference(), **dict.fromkeys(CLUSTER_NAMES, UNKNOWN)}
+        return _report(services, None, dict.fromkeys(COUNTED))
 
 
 def check_readiness() -> dict[str, Any]:
-    """What must answer before work may be sent here: the database and both clusters."""
+    """What must answer before work may be sent here: the database and both clusters.
+
+    A model whose worker is replaced is named: the others answer meanwhile.
+    """
     try:
         services = {"database": OK, **_ask_clusters()}
+        replaced = [str(loaded) for loaded in _find_replaced()]
     except (DatabaseError, InterfaceError):
         services = {"database": UNREACHABLE, **dict.fromkeys(CLUSTER_NAMES, UNKNOWN)}
-    return {"ready": set(services.values()) == {OK}, "services": services}
+        replaced = []
+    ready = set(services.values()) == {OK}
+    return {"ready": ready, "services": services, "models_replaced": replaced}
 
 
 def _check_services() -> dict[str, str]:
@@ -52,6 +63,7 @@ def _check_services() -> dict[str, str]:
     return {
         "database": OK,
         **_check_clusters(),
+        **_check_inference(),
         "sampler": OK if is_fresh else SILENT_WORD,
         "api": OK,
     }
@@ -63,6 +75,17 @@ def _check_clusters() -> dict[str, str]:
         service: OK if cluster in alive else SILENT_WORD
         for service, cluster in CLUSTER_NAMES.items()
     }
+
+
+def _check_inference() -> dict[str, str]:
+    return {"inference": OK if has_manager() else SILENT_WORD}
+
+
+def _find_replaced() -> Iterable[LoadedModel]:
+    """Those that had a worker, and are about to get another one."""
+    waiting = LoadedModel.objects.wanted().filter(stumbles__gt=0)
+    on_their_way = waiting.filter(state__in=[LoadState.WAITING, LoadState.LOADING])
+    return on_their_way.select_related("version__model")
 
 
 def _heard_within(period: timedelta) -> set[str]:
@@ -96,6 +119,7 @@ def _count_activity() -> dict[str, int | None]:
     return {
         "active_sessions": Job.objects.filter(training_session__isnull=False).running().count(),
         "active_jobs": Job.objects.active().count(),
+        "models_loaded": LoadedModel.objects.filter(state=LoadState.READY).count(),
     }
 
 

@@ -13,6 +13,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from inference.models import LoadedModel
+from inference.models import State as LoadState
 from jobs.models import Job, State
 from monitoring.metering import HELP
 from monitoring.models import GpuSample, HostSample
@@ -70,6 +72,7 @@ class StateCollector:
     def collect(self) -> Iterator[Metric]:
         yield from _sessions()
         yield _queues()
+        yield from _models()
         newest = latest_sample()
         if newest is None:
             return
@@ -96,6 +99,19 @@ def _sessions() -> Iterator[Metric]:
         if loss is not None:
             losses.add_metric([session], loss)
     yield losses
+
+
+def _models() -> Iterator[Metric]:
+    ready = LoadedModel.objects.filter(state=LoadState.READY).select_related("version__model")
+    memory = GaugeMetricFamily(
+        "model_memory_bytes", "Measured memory of each model's worker.", labels=["model_name"]
+    )
+    count = 0
+    for loaded in ready:
+        count += 1
+        memory.add_metric([str(loaded)], loaded.memory_bytes or 0)
+    yield GaugeMetricFamily("models_loaded", "Models in memory that answer.", count)
+    yield memory
 
 
 def _queues() -> Metric:

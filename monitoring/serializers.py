@@ -19,6 +19,7 @@ class ServicesSerializer(serializers.Serializer[Any]):
     queue = serializers.CharField()
     gpu_workers = serializers.CharField()
     sampler = serializers.CharField()
+    inference = serializers.CharField()
     api = serializers.CharField()
 
 
@@ -37,11 +38,15 @@ class HealthSerializer(serializers.Serializer[Any]):
     cpu_usage_percent = _null(serializers.FloatField)
     active_sessions = _null(serializers.IntegerField)
     active_jobs = _null(serializers.IntegerField)
+    models_loaded = _null(serializers.IntegerField)
 
 
 class ReadinessSerializer(serializers.Serializer[Any]):
     ready = serializers.BooleanField()
     services = serializers.DictField(child=serializers.CharField())
+    models_replaced = serializers.ListField(
+        child=serializers.CharField(), help_text="whose worker died; another one is on its way"
+    )
 
 
 class GpuSerializer(serializers.Serializer[Any]):

@@ -1,4 +1,6 @@
+from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -6,14 +8,26 @@ from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 from django_q.models import OrmQ
+from pytest_django import Settings
 
+from inference.models import LoadedModel
+from inference.models import State as LoadState
 from jobs.models import State
+from mlserver.lib.single import only_one
 from monitoring import health
 from monitoring.tasks import canary
 from tests import factories
 from tests.monitoring.rows import GIB, gpu_sample, heartbeats, host_sample
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _manager(settings: Settings, tmp_path: Path) -> Iterator[None]:
+    """Somebody keeps models in memory."""
+    settings.VAR_DIR = tmp_path
+    with only_one(tmp_path / "inference.pid"):
+        yield
 
 
 def get(client: Client, path: str = "/health", status: int = 200) -> Any:
@@ -28,7 +42,14 @@ def test_a_well_server_is_healthy_and_asks_for_no_key(client: Client) -> None:
     body = get(client)
     assert body["status"] == "healthy"
     assert set(body["services"].values()) == {"ok"}
-    assert set(body["services"]) == {"database", "queue", "gpu_workers", "sampler", "api"}
+    assert set(body["services"]) == {
+        "database",
+        "queue",
+        "gpu_workers",
+        "sampler",
+        "inference",
+        "api",
+    }
     assert body["cpu_usage_percent"] == 12.5
     assert body["memory_used_mb"] == pytest.approx(4 * GIB / 1e6, abs=0.1)
     assert body["uptime_seconds"] > 0
@@ -59,6 +80,29 @@ def test_the_memory_of_instances_is_not_counted_twice(client: Client) -> None:
     gpu_sample(sample)
     gpu_sample(sample, uuid="MIG-1", parent_uuid="GPU-1234")
     assert get(client)["memory_allocated_gb"] == 3.0
+
+
+def test_nobody_who_keeps_models_in_memory_is_unhealthy(
+    client: Client, settings: Settings, tmp_path: Path
+) -> None:
+    heartbeats()
+    host_sample()
+    settings.VAR_DIR = tmp_path / "nobody"
+    body = get(client)
+    assert (body["services"]["inference"], body["status"]) == ("silent", "unhealthy")
+
+
+def test_it_counts_models_and_names_those_whose_worker_is_replaced(client: Client) -> None:
+    heartbeats()
+    ready = factories.model_version(name="one")
+    LoadedModel.objects.create(version=ready, state=LoadState.READY)
+    died = factories.model_version(name="two")
+    LoadedModel.objects.create(version=died, state=LoadState.LOADING, stumbles=1)
+    first = factories.model_version(name="three")
+    LoadedModel.objects.create(version=first, state=LoadState.LOADING)
+    assert get(client)["models_loaded"] == 1
+    readiness = get(client, "/health/ready")
+    assert (readiness["ready"], readiness["models_replaced"]) == (True, ["two@1"])
 
 
 def test_it_counts_what_is_active(client: Client) -> None:
@@ -136,6 +180,7 @@ def test_ready_needs_both_clusters(client: Client, monkeypatch: pytest.MonkeyPat
     assert get(client, "/health/ready") == {
         "ready": True,
         "services": {"database": "ok", "queue": "ok", "gpu_workers": "ok"},
+        "models_replaced": [],
     }
 
 
@@ -167,5 +212,5 @@ def test_live_asks_nobody(client: Client, django_assert_num_queries: Any) -> Non
 def test_health_is_cheap(client: Client, django_assert_max_num_queries: Any) -> None:
     heartbeats()
     gpu_sample(host_sample())
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(7):
         get(client)

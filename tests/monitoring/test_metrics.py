@@ -13,6 +13,8 @@ from django.test import Client, RequestFactory
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
+from inference.models import LoadedModel
+from inference.models import State as LoadState
 from jobs.models import State
 from monitoring.metering import forget_counts, name_route
 from tests import factories
@@ -67,6 +69,14 @@ def test_it_tells_sessions_queue_losses_and_the_machine(signed_in: Client) -> No
     assert value(samples, "gpu_memory_available_bytes", gpu="0") == 77_000_000_000 - 1
     assert value(samples, "gpu_energy_joules_total", gpu="0") == 5.5
     assert value(samples, "gpu_temperature_celsius", gpu="0") is None
+
+
+def test_it_tells_models_in_memory(signed_in: Client) -> None:
+    version = factories.model_version(name="one")
+    LoadedModel.objects.create(version=version, state=LoadState.READY, memory_bytes=7)
+    samples = read(scrape(signed_in))
+    assert value(samples, "models_loaded") == 1
+    assert value(samples, "model_memory_bytes", model_name="one@1") == 7
 
 
 def test_instances_of_a_divided_gpu_have_labels_of_their_own(signed_in: Client) -> None:
@@ -202,7 +212,7 @@ def test_it_costs_few_queries(signed_in: Client, django_assert_max_num_queries: 
     gpu_sample(host_sample())
     for _ in range(5):
         factories.session(state=State.RUNNING)
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(10):
         scrape(signed_in)
 
 
