@@ -90,7 +90,7 @@ class Connection(asyncio.Protocol):
         finally:
             del self._waiting[number]
         if not reply["ok"]:
-            raise as_app_error(reply)
+            raise as_app_error(reply, header)
         return reply, data
 
     async def stream(
@@ -114,7 +114,7 @@ class Connection(asyncio.Protocol):
                 if isinstance(frame, AppError):
                     raise frame
                 if not frame[0]["ok"]:
-                    raise as_app_error(frame[0])
+                    raise as_app_error(frame[0], header)
                 yield frame
         except TimeoutError:
             raise TimedOut(f"There was no answer within {timeout_seconds:g} seconds.") from None
@@ -223,13 +223,16 @@ class Pool:
                 self._locks.pop(path, None)
 
 
-def as_app_error(reply: Header) -> AppError:
+def as_app_error(reply: Header, asked: Mapping[str, Any]) -> AppError:
     """What a worker refused, as the API tells it."""
     code, message = reply["code"], reply["message"]
     match code:
         case "invalid_input":
             name = reply.get("field")
-            field = "inputs" if name is None else f"inputs.{name}"
+            if asked["kind"] == "predict":
+                field = "inputs" if name is None else f"inputs.{name}"
+            else:
+                field = name or ""
             errors = [FieldError(field=field, message=message, code=code)]
             return Invalid(message, code=code, errors=errors)
         case "context_length_exceeded":

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from inference.serializers import LONGEST_TIMEOUT_SECONDS
@@ -29,6 +30,9 @@ class TemperatureField(serializers.FloatField):
         return value
 
 
+@extend_schema_field(
+    {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+)
 class TextsField(serializers.Field[Any, Any, Any, Any]):
     """A text, or a list of texts."""
 
@@ -107,14 +111,14 @@ class ClassifySerializer(_Asked):
     )
 
 
-class PartSerializer(serializers.Serializer[Any]):
+class CodePartSerializer(serializers.Serializer[Any]):
     first_line = serializers.IntegerField()
     last_line = serializers.IntegerField()
     label = serializers.CharField()  # type: ignore[assignment]  # a field of that name
     score = serializers.FloatField(help_text="how vulnerable it is, 0 to 1")
 
 
-class FindingSerializer(serializers.Serializer[Any]):
+class CodeFindingSerializer(serializers.Serializer[Any]):
     line = serializers.IntegerField()
     rule = serializers.CharField(help_text="of Bandit, as B608")
     cwe = serializers.CharField()
@@ -130,8 +134,8 @@ class VerdictSerializer(serializers.Serializer[Any]):
     inference_time_ms = serializers.FloatField()
     model_name = serializers.CharField()
     version = serializers.IntegerField()
-    parts = PartSerializer(many=True, help_text="of task security: functions; the worst decides")
-    findings = FindingSerializer(many=True, help_text="of task security: what rules say of lines")
+    parts = CodePartSerializer(many=True, help_text="task security: functions; the worst decides")
+    findings = CodeFindingSerializer(many=True, help_text="task security: what rules say of lines")
     notes = serializers.ListField(child=serializers.CharField())
 
 

@@ -3,7 +3,7 @@ models_registry: a model's name could otherwise be `loaded`."""
 
 from django.urls import URLPattern, URLResolver
 
-from inference import views
+from inference import openai, views
 from inference.api import LoadedModelViewSet
 from inference.open_inference import (
     IndexView,
@@ -16,6 +16,7 @@ from inference.open_inference import (
     UnloadView,
 )
 from inference.plane.open_inference import InferView
+from inference.plane.openai import ChatView, CompletionsView, EmbeddingsView
 from inference.plane.predict import PredictView
 from inference.plane.texts import ClassifyView, EmbedView, GenerateView
 from mlserver.api.routing import path_either
@@ -47,8 +48,16 @@ open_inference_patterns: list[URLPattern | URLResolver] = [
     path_either("v2/repository/models/<str:name>/load", LoadView.as_view(), name="v2-load"),
     path_either("v2/repository/models/<str:name>/unload", UnloadView.as_view(), name="v2-unload"),
 ]
+openai_patterns: list[URLPattern | URLResolver] = [
+    path_either("v1/models/", openai.ModelsView.as_view(), name="v1-models"),
+    path_either("v1/models/<path:name>/", openai.ModelView.as_view(), name="v1-model"),
+    path_either("v1/completions/", CompletionsView.as_view(), name="v1-completions"),
+    path_either("v1/chat/completions/", ChatView.as_view(), name="v1-chat"),
+    path_either("v1/embeddings/", EmbeddingsView.as_view(), name="v1-embeddings"),
+]
 page_patterns: list[URLPattern | URLResolver] = [
     *open_inference_patterns,
+    *openai_patterns,
     path_either("playground/", views.playground, name="playground"),
     path_either("playground/load/", views.load, name="playground-load"),
     path_either("playground/unload/", views.unload, name="playground-unload"),

@@ -10,7 +10,7 @@ django_application = get_asgi_application()
 from django.conf import settings  # noqa: E402
 
 from inference.metering import count_answer as count_inference  # noqa: E402
-from inference.plane import open_inference, predict, texts  # noqa: E402
+from inference.plane import open_inference, openai, predict, texts  # noqa: E402
 from inference.plane.application import Plane  # noqa: E402
 
 # The addresses are read now: code that cannot be imported must fail the start, not every request.
@@ -24,6 +24,6 @@ for database in settings.DATABASES.values():
     database["CONN_MAX_AGE"] = 0
 
 # Routes of the data plane; see inference.plane. Every other request goes to Django.
-ROUTES = [*predict.ROUTES, *open_inference.ROUTES, *texts.ROUTES]
+ROUTES = [*predict.ROUTES, *open_inference.ROUTES, *texts.ROUTES, *openai.ROUTES]
 
 application = Plane(ROUTES, LimitedBodies(django_application), [count_exchange, count_inference])

@@ -52,6 +52,12 @@ CODES = {
     503: "unavailable",
 }
 SERVER_ERROR = "Something went wrong inside the server. Its log has more under this request id."
+OPENAI_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
 SECRET_WORDS = ("password", "secret", "token", "key")
 LONGEST_ECHO = 200
 OF_DOCUMENT_004 = ("/api/v1/predict", "/api/v1/models/load")
@@ -184,13 +190,21 @@ def _respond(
         "code": code,
         "errors": [_as_dict(error) for error in errors],
         "request_id": getattr(request, "request_id", ""),
-        **_in_dialect(getattr(request, "path", ""), detail),
+        **_in_dialect(getattr(request, "path", ""), status, code, detail, errors),
     }
     return HttpResponse(orjson.dumps(body), status=status, content_type=PROBLEM_TYPE)
 
 
-def _in_dialect(path: str, detail: str) -> dict[str, Any]:
+def _in_dialect(
+    path: str, status: int, code: str, detail: str, errors: Sequence[FieldError]
+) -> dict[str, Any]:
     """What clients of other systems look for; RFC 9457 allows more members."""
+    if path.startswith("/v1/"):  # OpenAI's
+        kind = OPENAI_TYPES.get(
+            status, "server_error" if status >= 500 else "invalid_request_error"
+        )
+        param = errors[0].field if errors else None
+        return {"error": {"message": detail, "type": kind, "param": param, "code": code}}
     if path.startswith("/v2"):  # Open Inference Protocol
         return {"error": detail}
     if path.rstrip("/") in OF_DOCUMENT_004:
