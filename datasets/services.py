@@ -32,6 +32,7 @@ from datasets.names import (
 )
 from datasets.statistics import KIND, MISSING, find_statistics, request_statistics
 from jobs.models import Job, State
+from ml.storable import storable
 from mlserver.lib import trash
 from mlserver.lib.batches import delete_in_batches
 from mlserver.lib.children import run_ml
@@ -229,7 +230,7 @@ def publish(
         splits=schema.get("splits", {}),
         sha256=schema["sha256"],
         file_path=free_path(dataset.name, number),
-        original_filename=original[:255],
+        original_filename=storable(original[:255]),
         created_by=by,
     )
     request_statistics(version, by)

@@ -23,6 +23,7 @@ from jobs.leases import Lease
 from jobs.models import Job, LogLine, QueueHold, State, Wanted
 from jobs.preemption import ask_to_yield
 from ml import failpoints
+from ml.storable import storable
 from mlserver.lib.errors import Conflict
 from mlserver.lib.ids import make_id
 from mlserver.lib.locks import exclusive
@@ -68,7 +69,7 @@ def create_job(
 
 def log(job_id: str, message: str, level: str = LogLine.Level.INFO) -> None:
     """Into the log of the job, and into the server's."""
-    LogLine.objects.create(job_id=job_id, level=level, message=message)
+    LogLine.objects.create(job_id=job_id, level=level, message=storable(message))
     logger.log(logging.getLevelNamesMapping()[level.upper()], "Job %s: %s", job_id, message)
 
 

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ml import failpoints
+from ml.storable import read_storable
 
 CONTROLS = ("run", "pause", "cancel", "checkpoint")
 CHECKPOINT_NAME = re.compile(r"step-\d{6,}")
@@ -261,7 +262,7 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object in the file, None when there is no file; ValueError when it is not an object."""
     try:
-        data = json.loads(path.read_text("utf-8"))
+        data = read_storable(path.read_bytes())
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -329,7 +330,7 @@ def _of_attempt(data: dict[str, Any] | None, attempt: int) -> dict[str, Any] | N
 def _parse_lines(block: bytes, offset: int) -> Iterator[dict[str, Any]]:
     for line in block.split(b"\n")[:-1]:
         try:
-            event = json.loads(line)
+            event = read_storable(line)
         except ValueError:
             event = None
         yield event if isinstance(event, dict) else {"type": "damaged", "offset": offset}

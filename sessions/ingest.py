@@ -52,7 +52,13 @@ class Batch:
         )
         try:
             known(event)
-        except (KeyError, TypeError):  # a line of another version; the rest must go on
+        except (
+            AttributeError,
+            KeyError,
+            TypeError,
+            ValueError,
+            OverflowError,
+        ):  # a line of another version; the rest must go on
             self._take_unknown(event)
 
     def _take_unknown(self, event: dict[str, Any]) -> None:
@@ -74,11 +80,12 @@ class Batch:
         self.session.summary["environment"] = facts
 
     def _take_step(self, event: dict[str, Any]) -> None:
-        step, at = event["step"], _moment(event)
+        step, at = _number(event["step"]), _moment(event)
         self.session.current_step = step
         for key in SERIES:
             if key in event:
-                self.points.append((self.session.pk, key, step, event[key], at))
+                value = None if event[key] is None else float(event[key])
+                self.points.append((self.session.pk, key, step, value, at))
 
     def _take_epoch(self, event: dict[str, Any]) -> None:
         self._take_epoch_record(event, _moment(event))
@@ -86,8 +93,10 @@ class Batch:
         self._log(event, f"Epoch {event['epoch']}/{self.session.total_epochs}: {', '.join(told)}")
 
     def _take_epoch_record(self, record: dict[str, Any], at: datetime) -> None:
-        epoch = record["epoch"]
-        values = {key: record.get(key) for key in EPOCH_FIELDS}
+        epoch = _number(record["epoch"])
+        values = {
+            key: None if (each := record.get(key)) is None else float(each) for key in EPOCH_FIELDS
+        }
         self.epochs[epoch] = EpochMetric(
             session=self.session, epoch=epoch, extra=record.get("extra", {}), timestamp=at, **values
         )
@@ -174,6 +183,13 @@ def _progress(session: TrainingSession) -> float:
     if not session.total_steps:
         return 0.0
     return min(100.0, 100.0 * session.current_step / session.total_steps)
+
+
+def _number(value: Any) -> int:
+    """Of a step or an epoch. Raises TypeError, ValueError."""
+    if not 0 <= value < 2**31:
+        raise ValueError(value)
+    return int(value)
 
 
 def _moment(event: dict[str, Any]) -> datetime:

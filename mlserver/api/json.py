@@ -10,10 +10,9 @@ from django.utils.functional import Promise
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 
+from ml.storable import DEEPEST, NUMBER_LIMIT, storable
 from mlserver.lib.errors import Malformed, TooLarge
 
-DEEPEST = 64
-NUMBER_LIMIT = 2**63  # what a database column holds
 OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
 
 
@@ -31,7 +30,10 @@ def loads(body: bytes) -> Any:
 
 def dumps(data: Any) -> bytes:
     """NaN and infinities, which JSON does not know, become null."""
-    return orjson.dumps(data, default=_plain, option=OPTIONS)
+    try:
+        return orjson.dumps(data, default=_plain, option=OPTIONS)
+    except orjson.JSONEncodeError:  # of an older row: half a surrogate pair, a huge number
+        return orjson.dumps(storable(data), default=_plain, option=OPTIONS)
 
 
 class JSONParser(BaseParser):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ml.storable import read_storable
 from mlserver.lib.children import (
     MEMORY_WORDS,
     ChildCrashed,
@@ -103,7 +104,7 @@ class BackgroundChild:
     def answer(self) -> Any:
         """What the verb returned, once it no longer runs; raises ChildRefused or ChildFailed."""
         try:
-            answer = json.loads((self.folder / "answer.json").read_bytes())
+            answer = read_storable((self.folder / "answer.json").read_bytes())
         except (ValueError, FileNotFoundError):
             raise self._failure() from None
         return read_answer(answer)

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
+from ml.storable import read_storable
 from mlserver.lib.errors import AppError, FieldError, Invalid
 
 logger = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ def run_ml(
         _end(process)
     if process.returncode != 0:
         raise _failure(verb, process.returncode, errors.decode(errors="replace"))
-    return read_answer(json.loads(output))
+    return read_answer(read_storable(output))
 
 
 def child_command(verb: str, cpu_seconds: float, memory_bytes: int | None) -> list[str]:
