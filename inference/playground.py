@@ -81,11 +81,14 @@ class Field:
     name: str
     is_number: bool
     value: str
+    is_long: bool = False
+    """A text that is all there is: it may have many lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """How a person asks a model: `row` (a field a column), `image`, or `tensors` (JSON)."""
+    """How a person asks a model: `text` (a prompt to go on with), `row` (a field a column),
+    `image`, or `tensors` (JSON)."""
 
     kind: str
     fields: list[Field] = field(default_factory=list)
@@ -104,13 +107,18 @@ def describe_form(loaded: LoadedModel) -> Form:
     """By what its worker said that it takes; filled in with a row that the model may have seen."""
     assert loaded.signature is not None
     inputs: list[Tensor] = loaded.signature["inputs"]
+    if "context_length" in loaded.signature:
+        return Form(kind="text")
     dataset = _find_dataset(loaded)
     classes = (dataset.schema.get("classes") or []) if dataset else []
     if _is_image(inputs):
         return Form(kind="image", image=_describe_image(inputs[0], dataset), classes=classes)
     if all(tensor["shape"] == [-1] for tensor in inputs) and len(inputs) <= MOST_FIELDS:
         row = _first_row(dataset)
-        fields = [_describe_field(tensor, row.get(tensor["name"])) for tensor in inputs]
+        fields = [
+            _describe_field(tensor, row.get(tensor["name"]), is_only=len(inputs) == 1)
+            for tensor in inputs
+        ]
         return Form(kind="row", fields=fields, classes=classes)
     return Form(kind="tensors", example={one["name"]: _example(one) for one in inputs})
 
@@ -138,10 +146,13 @@ def _preview(dataset: DatasetVersion | None, rows: int) -> dict[str, Any]:
     return preview if preview.get("rows") else {}
 
 
-def _describe_field(tensor: Tensor, value: Any) -> Field:
+def _describe_field(tensor: Tensor, value: Any, *, is_only: bool) -> Field:
     is_number = tensor["datatype"] != "BYTES"
     return Field(
-        name=tensor["name"], is_number=is_number, value="" if value is None else str(value)
+        name=tensor["name"],
+        is_number=is_number,
+        value="" if value is None else str(value),
+        is_long=is_only and not is_number,
     )
 
 

@@ -28,56 +28,98 @@ function start(page) {
   const picture = page.kind === "image" ? new Picture(page.image, show) : null;
   const make = (tag, values = {}) => Object.assign(document.createElement(tag), values);
 
+  const value = input => input.type !== "number" ? input.value : input.value === "" ? null : +input.value;
+  const field = id => value(document.getElementById(id));
+  const known = fields => Object.fromEntries(Object.entries(fields).filter(([, one]) => one !== null && one !== ""));
   const READERS = {
     row: () => [Object.fromEntries([...form.querySelectorAll("[data-input]")].map(input => [input.dataset.input, value(input)]))],
     image: () => ({ [page.image.name]: [picture.read()] }),
     tensors: () => JSON.parse(document.getElementById("f-inputs").value),
   };
-  const value = input => input.type !== "number" ? input.value : input.value === "" ? null : +input.value;
-  const body = () => ({ model_name: page.model, inputs: READERS[page.kind](), return_metadata: true });
+  const isText = page.kind === "text";
+  const path = isText ? "/api/v1/inference/generate" : "/api/v1/predict";
+  const body = () => isText
+    ? known({ model: page.model, prompt: field("f-prompt"), max_length: field("f-max"), temperature: field("f-temperature"), top_p: field("f-top-p"), seed: field("f-seed"), stop: field("f-stop") })
+    : { model_name: page.model, inputs: READERS[page.kind]() };
 
   // --- the same from a program --------------------------------------------------------------
   const shell = text => `'${text.replaceAll("'", "'\\''")}'`;
   function show() {
-    let sent;
-    try { sent = body(); } catch { return; }  // half-typed JSON; sending says what is wrong
-    delete sent.return_metadata;
-    const json = JSON.stringify(sent), url = `${page.address}/api/v1/predict`;
+    let json;
+    try { json = JSON.stringify(body()); } catch { return; }  // half-typed JSON; sending says what is wrong
+    const url = page.address + path, told = isText ? `["completions"][0]` : `["outputs"]`;
     document.getElementById("as-curl").textContent =
       `curl ${url} \\\n  -H "Authorization: Bearer $KEY" \\\n  -H 'Content-Type: application/json' \\\n  -d ${shell(json)}`;
     document.getElementById("as-python").textContent =
       `import json, os, urllib.request\n\nrequest = urllib.request.Request(\n    "${url}",\n    data=${JSON.stringify(json)}.encode(),\n` +
       `    headers={"Authorization": f"Bearer {os.environ['KEY']}", "Content-Type": "application/json"},\n)\n` +
-      `print(json.load(urllib.request.urlopen(request))["outputs"])`;
+      `print(json.load(urllib.request.urlopen(request))${told})`;
   }
   form.addEventListener("input", show);
   show();
 
   // --- asking ---------------------------------------------------------------------------------
+  let stopping = new AbortController();
+  document.getElementById("stop")?.addEventListener("click", () => stopping.abort());
   form.addEventListener("submit", async event => {
     event.preventDefault();
-    const button = form.querySelector("button.primary");
-    button.disabled = true;
+    setBusy(true);
+    stopping = new AbortController();
     try {
-      draw(await ask(body()));
+      const response = await ask(isText ? { ...body(), stream: true } : { ...body(), return_metadata: true });
+      if (isText) await write(response);
+      else draw(await response.json());
     } catch (error) {
-      took.textContent = "";
-      answer.replaceChildren(make("p", { className: "notice bad", textContent: error.message }));
+      if (error.name === "AbortError") took.textContent += " · stopped";
+      else refuse(error.message);
     } finally {
-      button.disabled = false;
+      setBusy(false);
     }
   });
 
+  function setBusy(is) {
+    form.querySelector("button.primary").disabled = is;
+    if (isText) document.getElementById("stop").disabled = !is;
+  }
+
+  function refuse(sentence) {
+    took.textContent = "";
+    answer.replaceChildren(make("p", { className: "notice bad", textContent: sentence }));
+  }
+
   async function ask(sent) {
-    const started = performance.now();
-    const response = await fetch("/api/v1/predict", {
+    const response = await fetch(path, {
       method: "POST",
       headers: { "Content-Type": "application/json", "X-CSRFToken": form.elements.csrfmiddlewaretoken.value },
       body: JSON.stringify(sent),
+      signal: stopping.signal,
     });
-    const told = await response.json();
-    if (!response.ok) throw new Error(told.detail);
-    return { ...told, seconds: (performance.now() - started) / 1000 };
+    if (!response.ok) throw new Error((await response.json()).detail);
+    return response;
+  }
+
+  /** A text as it is written: events `piece`, then `done` or `error`. */
+  async function write(response) {
+    const started = performance.now(), since = at => `${((at - started) / 1000).toFixed(2)} s`;
+    const written = make("span");
+    const text = make("pre", { tabIndex: 0, className: "written" });
+    text.append(make("span", { className: "muted", textContent: field("f-prompt") }), written);
+    answer.replaceChildren(text);
+    took.textContent = "";
+    let firstAt;
+    for await (const { event, data } of events(response.body)) {
+      if (event === "piece") {
+        firstAt ??= performance.now();
+        written.append(data.text);
+        took.textContent = `first text after ${since(firstAt)}`;
+      } else if (event === "done") {
+        const { usage, finish_reasons, device } = data, seconds = (performance.now() - firstAt) / 1000;
+        const speed = usage.completion_tokens > 1 && seconds > 0 ? ` · ${(usage.completion_tokens / seconds).toFixed(0)} tokens/s` : "";
+        took.textContent = `${firstAt ? `first text after ${since(firstAt)}` : "nothing was written"} · ${usage.prompt_tokens} tokens in, ${usage.completion_tokens} out${speed} · ended by ${finish_reasons[0]} · ${device}`;
+      } else if (event === "error") {
+        refuse(data.detail);
+      }
+    }
   }
 
   function draw({ outputs, latency_ms, metadata }) {
@@ -110,6 +152,20 @@ function start(page) {
       list.lastChild.append(meter, make("span", { className: "num", textContent: percent }));
     }
     return list;
+  }
+}
+
+/** The events of a stream, https://html.spec.whatwg.org/multipage/server-sent-events.html */
+async function* events(stream) {
+  let waiting = "";
+  for await (const chunk of stream.pipeThrough(new TextDecoderStream())) {
+    const parts = (waiting + chunk).split("\n\n");
+    waiting = parts.pop();
+    for (const part of parts) {
+      const lines = part.split("\n").map(line => line.match(/^(event|data): ?(.*)$/)).filter(Boolean);
+      const named = Object.fromEntries(lines.map(([, name, rest]) => [name, rest]));
+      if (named.data) yield { event: named.event, data: JSON.parse(named.data) };
+    }
   }
 }
 

@@ -80,6 +80,18 @@ def test_without_its_dataset_the_fields_are_empty(lineage: dict[str, Any], db: N
     assert [one.value for one in form.fields] == [""]
 
 
+def test_a_model_that_writes_is_given_a_prompt(db: None) -> None:
+    row = taking(("prompt", "BYTES", [-1]))
+    assert row.signature is not None
+    row.signature["context_length"] = 128
+    assert describe_form(row).kind == "text"
+
+
+def test_a_text_that_is_all_there_is_may_have_many_lines(db: None) -> None:
+    [one] = describe_form(taking(("code", "BYTES", [-1]))).fields
+    assert one.is_long
+
+
 def test_an_image_is_drawn(db: None) -> None:
     form = describe_form(taking(("image", "FP32", [-1, 28, 30, 3])))
     assert form.kind == "image"
