@@ -131,6 +131,13 @@ class CausalConfig(TextConfig):
     generate_samples: int = whole(0, 1000, SAMPLES_HELP, 4)
     max_new_tokens: int = whole(1, 4096, "tokens of such an answer", 64)
 
+    def conflicts(self) -> list[FieldError]:
+        found = super().conflicts()
+        if self.from_scratch and not found and self.hidden_size // self.heads % 2:
+            sentence = f"hidden_size must be a multiple of twice the heads ({2 * self.heads})"
+            found.append(conflict("hidden_size", sentence, self.hidden_size))
+        return found
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyConfig(TextConfig):

@@ -93,6 +93,7 @@ def test_it_refuses_an_unknown_recipe() -> None:
         ({"recipe": "causal", "base_model": "gpt2", "from_scratch": True}, "from_scratch"),
         ({"recipe": "causal", "from_scratch": True, "lora_rank": 4}, "lora_rank"),
         ({"recipe": "causal", "from_scratch": True, "heads": 3}, "hidden_size"),
+        ({"recipe": "causal", "from_scratch": True, "hidden_size": 12}, "hidden_size"),
         ({"recipe": "classify", "base_model": "gpt2", "layers": 2}, "layers"),
         ({"recipe": "text2text", "base_model": "t5", "lora_merge": False}, "lora_merge"),
     ],

@@ -193,10 +193,10 @@ def test_lora_fits_every_recipe(tmp_path: Path, recipe: str, merge: bool) -> Non
 
 
 def test_lora_without_merging_leaves_the_adapter_alone(tmp_path: Path) -> None:
-    run = lora_run(tmp_path, lora_merge=False, lora_targets=["c_attn"])
+    run = lora_run(tmp_path, lora_merge=False, lora_targets=["v_proj"])
     assert not (run.model_path / "model.safetensors").exists()
     config = read_json(run.model_path / "adapter_config.json") or {}
-    assert (config["base_model_name_or_path"], config["target_modules"]) == ("small", ["c_attn"])
+    assert (config["base_model_name_or_path"], config["target_modules"]) == ("small", ["v_proj"])
     base = ready(AutoModelForCausalLM.from_pretrained(tmp_path / "base"))
     before = logits_of(base)
     adapted = ready(PeftModel.from_pretrained(base, run.model_path))
@@ -228,7 +228,7 @@ def test_what_lora_leaves_can_be_brought_again(tmp_path: Path, merge: bool) -> N
 
     found = take_model(brought, [{"stored": "0", "name": "m.zip"}], Trust(is_locked=True))
     assert found["task"] == "causal"
-    architecture = "GPT2LMHeadModel" if merge else "adapter of small@2"
+    architecture = "LlamaForCausalLM" if merge else "adapter of small@2"
     assert found["facts"]["architecture"] == architecture
     assert torch.equal(logits_of(load(brought / "model")), logits_of(load(run.model_path)))
 
