@@ -14,8 +14,12 @@ from models_registry.models import ModelVersion
 
 MEGABYTE = 10**6
 SHARE_OF_FREE = 0.8
-# Measured: what a worker takes before its model, with onnxruntime and with torch.
-EMPTY_ONNX_BYTES, EMPTY_TORCH_BYTES = 60 * MEGABYTE, 220 * MEGABYTE
+# Measured: what a worker takes before its model, with onnxruntime, torch and transformers.
+EMPTY_ONNX_BYTES, EMPTY_TORCH_BYTES, EMPTY_LANGUAGE_BYTES = (
+    60 * MEGABYTE,
+    220 * MEGABYTE,
+    330 * MEGABYTE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +60,10 @@ def choose_device(asked: str) -> str:
 
 def estimate_bytes(version: ModelVersion) -> int:
     """What a version will take; weights are read once and kept as they are."""
-    is_onnx = any(file["path"].endswith(".onnx") for file in version.files)
-    return version.size_bytes + (EMPTY_ONNX_BYTES if is_onnx else EMPTY_TORCH_BYTES)
+    if any(file["path"].endswith(".onnx") for file in version.files):
+        return version.size_bytes + EMPTY_ONNX_BYTES
+    is_language = version.framework == "transformers"
+    return version.size_bytes + (EMPTY_LANGUAGE_BYTES if is_language else EMPTY_TORCH_BYTES)
 
 
 def choose_leavers(

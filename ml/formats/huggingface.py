@@ -37,6 +37,7 @@ BASE = re.compile(r"[\w.-]+(/[\w.-]+|@\d+)?")
 """`name` or `name@2` of this registry, `owner/name` of the Hub; never a path."""
 TASKS = {
     "ForConditionalGeneration": "text2text",
+    "MarianMTModel": "text2text",
     "ForCausalLM": "causal",
     "LMHeadModel": "causal",
     "ForSequenceClassification": "classify",

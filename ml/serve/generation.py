@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -352,13 +352,13 @@ class Generation:
             except Exception as error:  # noqa: BLE001  (whatever the library raises)
                 self._rows.keep([])  # half a step may have been remembered
                 tokens += [(row, _failed(error)) for row in old]
-        if joining:
+        for rows in _alike(joining):
             try:
-                prompts = [row.item.wish.prompt for row in joining]
-                tokens += _choose(joining, self._rows.begin(prompts))
-                written += joining
+                prompts = [row.item.wish.prompt for row in rows]
+                tokens += _choose(rows, self._rows.begin(prompts))
+                written += rows
             except Exception as error:  # noqa: BLE001
-                tokens += [(row, _failed(error)) for row in joining]
+                tokens += [(row, _failed(error)) for row in rows]
         return written, tokens
 
     @torch.inference_mode()
@@ -392,8 +392,17 @@ def find_ends(language: Language) -> frozenset[int]:
     return frozenset(number for number in numbers if number is not None)
 
 
+def _alike(rows: list[Row]) -> Iterator[list[Row]]:
+    """Those whose prompts have about the same length: what fills up the shorter ones is computed
+    like everything else."""
+    groups: dict[int, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(_bucket(len(row.item.wish.prompt)), []).append(row)
+    yield from groups.values()
+
+
 def _bucket(length: int) -> int:
-    """Prompts of about the same length: the longest is at most twice as long as the shortest."""
+    """In each, the longest is at most twice as long as the shortest."""
     return length.bit_length()
 
 

@@ -90,7 +90,7 @@ class CausalRows:
         output = self._model(
             input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **options
         )
-        _require_plain(output.past_key_values, cache)
+        _require_plain(getattr(output, "past_key_values", None), cache)
         logits: torch.Tensor = output.logits[:, -1].float()
         return logits
 

@@ -2,13 +2,21 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from ml.serve.errors import ContextLengthExceeded, DeadlineMissed, InvalidInput, QueueFull
+from ml.serve.errors import (
+    ContextLengthExceeded,
+    DeadlineMissed,
+    InvalidInput,
+    LoadRefused,
+    QueueFull,
+)
 from ml.serve.generation import Generation, Limits, Text, Wish
 from ml.serve.language import Language
 from ml.serve.runtimes import Options
@@ -81,6 +89,42 @@ def test_greedy_is_what_plain_generate_writes_however_many_are_written(language:
         assert all(text.completion_tokens <= w.most for text, w in zip(texts, wishes, strict=True))
 
     play(language, scene)
+
+
+TOKENS = {"vocab_size": 300, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
+
+
+def remake(folder: Path, kind: str, **sizes: Any) -> Path:
+    """Another architecture with the tokenizer of a folder."""
+    make_base(folder, "causal", POSITIONS)
+    torch.manual_seed(1)
+    config = AutoConfig.for_model(kind, **TOKENS, **sizes)
+    model: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_a_window_of_attention_stays_where_it_is_beside_longer_texts(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 1, "sliding_window": 6}
+    language = Language(remake(tmp_path / "m", "mistral", **sizes), Options())
+
+    async def scene(engine: Generation) -> None:
+        wishes = [wish(engine, prompt, temperature=0, max_tokens=12) for prompt in PROMPTS]
+        texts = await asyncio.gather(*(engine.submit(each, LONG) for each in wishes))
+        assert [text.texts for text in texts] == [[plain(language, each)] for each in wishes]
+
+    play(language, scene)
+
+
+def test_a_recurrent_model_is_refused(tmp_path: Path) -> None:
+    folder = remake(tmp_path / "m", "mamba", hidden_size=16, num_hidden_layers=1)
+    with pytest.raises(LoadRefused, match="recurrent"):
+        play(Language(folder, Options()), no_scene)
+
+
+async def no_scene(engine: Generation) -> None:
+    raise AssertionError("it must not get so far")
 
 
 def test_what_is_drawn_depends_on_the_seed_and_not_on_the_company(language: Language) -> None:
