@@ -12,10 +12,13 @@ from rest_framework.viewsets import GenericViewSet
 from inference import services
 from inference.models import LoadedModel, State
 from inference.serializers import (
+    LoadAnswerSerializer,
     LoadedModelSerializer,
     LoadSerializer,
 )
 from inference.services import Wish
+from mlserver.lib.errors import FieldError, Invalid
+from models_registry.uploads import add_path
 
 NAME = OpenApiParameter("name", location="path", description="`digits`, or `digits@3`.")
 
@@ -35,21 +38,34 @@ class LoadedModelViewSet(mixins.ListModelMixin, GenericViewSet[LoadedModel]):
     @extend_schema(
         summary="Load a model",
         request=LoadSerializer,
-        responses={200: LoadedModelSerializer, 202: LoadedModelSerializer},
-        examples=[OpenApiExample("digits", value={"model_name": "digits"}, request_only=True)],
+        responses={
+            201: LoadAnswerSerializer,
+            200: LoadAnswerSerializer,
+            202: LoadAnswerSerializer,
+        },
+        examples=[
+            OpenApiExample("digits", value={"model_name": "digits"}, request_only=True),
+            OpenApiExample(
+                "a file of the server",
+                value={"path": "/models/resnet50.onnx", "model_name": "resnet50"},
+                request_only=True,
+            ),
+        ],
     )
     def load(self, request: Request) -> Response:
-        """200 when it is ready, 202 when it still loads after `wait_seconds`. The least recently
-        used models make room; 507 with the numbers where none may."""
+        """201 when it is ready, 200 when it was before, 202 when it still loads after
+        `wait_seconds`. The least recently used models make room; 507 with the numbers where none
+        may."""
         asked = LoadSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         options = dict(asked.validated_data)
-        name, wait_seconds = options.pop("model_name"), options.pop("wait_seconds")
-        loaded = services.load_model(name, cast(User, request.user), Wish(**options))
+        wait_seconds = options.pop("wait_seconds")
+        person = cast(User, request.user)
+        name = _bring(person, options.pop("path", None), options.pop("model_name", ""))
+        loaded = services.load_model(name, person, Wish(**options))
+        was_ready = loaded.state == State.READY
         loaded = services.wait_until_loaded(loaded, wait_seconds)
-        is_ready = loaded.state == State.READY
-        code = status.HTTP_200_OK if is_ready else status.HTTP_202_ACCEPTED
-        return Response(LoadedModelSerializer(loaded).data, status=code)
+        return Response(LoadAnswerSerializer(loaded).data, status=_code(loaded, was_ready))
 
     @extend_schema(
         summary="Unload a model",
@@ -61,3 +77,22 @@ class LoadedModelViewSet(mixins.ListModelMixin, GenericViewSet[LoadedModel]):
         """What it has begun is answered; then its process ends and its memory is free."""
         loaded = services.unload_model(name, cast(User, request.user))
         return Response(LoadedModelSerializer(loaded).data, status=status.HTTP_202_ACCEPTED)
+
+
+def _code(loaded: LoadedModel, was_ready: bool) -> int:
+    if loaded.state != State.READY:
+        return status.HTTP_202_ACCEPTED
+    return status.HTTP_200_OK if was_ready else status.HTTP_201_CREATED
+
+
+def _bring(person: User, path: str | None, name: str) -> str:
+    """Which version is to be loaded; a path becomes one."""
+    if path is not None:
+        version, _ = add_path(owner=person, path=path, name=name)
+        return str(version)
+    if not name:
+        message = "name a model of the registry, or the path of one"
+        raise Invalid(
+            f"model_name: {message}.", errors=[FieldError(field="model_name", message=message)]
+        )
+    return name

@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from inference.models import LoadedModel
+from inference.models import LoadedModel, State
 from models_registry.serializers import ChangeSerializer, as_megabytes
 
 LONGEST_WAIT_SECONDS = 60
@@ -13,7 +13,15 @@ LONGEST_TIMEOUT_SECONDS = 300
 
 class LoadSerializer(ChangeSerializer):
     model_name = serializers.CharField(
-        max_length=200, help_text="`digits`, `digits@3` or `digits@champion`"
+        max_length=200,
+        required=False,
+        help_text="`digits`, `digits@3` or `digits@champion`; with `path` its name in the registry",
+    )
+    path = serializers.CharField(
+        max_length=1000,
+        required=False,
+        help_text="a file or folder in the models directory, or in one of MODEL_IMPORT_DIRS: it is"
+        " looked through, copied into the registry, and loaded",
     )
     device = serializers.ChoiceField(
         ["auto", "cpu", "cuda"], default="auto", help_text="auto: a GPU where there is one"
@@ -79,6 +87,47 @@ class LoadedModelSerializer(serializers.ModelSerializer[LoadedModel]):
 
     def get_error(self, loaded: LoadedModel) -> str | None:
         return loaded.error or None
+
+
+class LoadedMetadataSerializer(serializers.Serializer[LoadedModel]):
+    """What document 004 tells of a model, from what its worker told."""
+
+    framework = serializers.CharField(source="version.framework")
+    provider = serializers.CharField(source="device")
+    input_names = serializers.SerializerMethodField()
+    output_names = serializers.SerializerMethodField()
+    input_shapes = serializers.SerializerMethodField(help_text="-1: any size")
+    output_shapes = serializers.SerializerMethodField()
+
+    def get_input_names(self, loaded: LoadedModel) -> list[str]:
+        return _each(loaded, "inputs", "name")
+
+    def get_output_names(self, loaded: LoadedModel) -> list[str]:
+        return _each(loaded, "outputs", "name")
+
+    def get_input_shapes(self, loaded: LoadedModel) -> list[list[int]]:
+        return _each(loaded, "inputs", "shape")
+
+    def get_output_shapes(self, loaded: LoadedModel) -> list[list[int]]:
+        return _each(loaded, "outputs", "shape")
+
+
+def _each(loaded: LoadedModel, side: str, fact: str) -> list[Any]:
+    """Empty until the worker has told what it takes."""
+    return [tensor[fact] for tensor in (loaded.signature or {}).get(side, [])]
+
+
+class LoadAnswerSerializer(LoadedModelSerializer):
+    success = serializers.SerializerMethodField(help_text="it is ready to answer")
+    model_name = serializers.CharField(source="version.model.name")
+    metadata = LoadedMetadataSerializer(source="*")
+
+    class Meta(LoadedModelSerializer.Meta):
+        fields = ["success", "model_name", "metadata", *LoadedModelSerializer.Meta.fields]
+        read_only_fields = fields
+
+    def get_success(self, loaded: LoadedModel) -> bool:
+        return loaded.state == State.READY
 
 
 class InputsField(serializers.JSONField):

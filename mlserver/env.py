@@ -66,6 +66,15 @@ def names(name: str, default: str = "") -> list[str]:
     return [part.strip() for part in text(name, default).split(",") if part.strip()]
 
 
+def directories(name: str) -> list[Path]:
+    """A comma-separated list of absolute paths."""
+    paths = [Path(part) for part in names(name)]
+    for path in paths:
+        if not path.is_absolute():
+            raise ImproperlyConfigured(f"{name} must name absolute paths, got {str(path)!r}.")
+    return paths
+
+
 def directory(name: str, default: Path, *, under: Path) -> Path:
     """A folder; a relative path lies under `under`."""
     value = os.environ.get(name)

@@ -24,6 +24,8 @@ env.load_dotenv(BASE_DIR / ".env")
 VAR_DIR = env.directory("VAR_DIR", BASE_DIR / "var", under=BASE_DIR)
 DATASETS_DIR = env.directory("DATASETS_DIR", VAR_DIR / "datasets", under=VAR_DIR)
 MODELS_DIR = env.directory("MODELS_DIR", VAR_DIR / "models", under=VAR_DIR)
+# Besides MODELS_DIR: where `path` of POST /models/load may lie. Only read.
+MODEL_IMPORT_DIRS = env.directories("MODEL_IMPORT_DIRS")
 RUNS_DIR = env.directory("RUNS_DIR", VAR_DIR / "runs", under=VAR_DIR)
 TRASH_DIR = env.directory("TRASH_DIR", VAR_DIR / "trash", under=VAR_DIR)
 for _folder in (VAR_DIR, DATASETS_DIR, MODELS_DIR, RUNS_DIR, TRASH_DIR):
@@ -267,6 +269,7 @@ ALLOW_UNSANDBOXED_MODELS = env.flag("ALLOW_UNSANDBOXED_MODELS")
 ALLOW_TORCHSCRIPT = env.flag("ALLOW_TORCHSCRIPT")
 # The name that huggingface_hub reads, too: base models then come from this server alone.
 HF_HUB_OFFLINE = env.flag("HF_HUB_OFFLINE")
+HF_TOKEN = env.secret("HF_TOKEN")  # only for trainings that start from a model of the hub
 HF_ENDPOINT = env.text("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 2**20  # bodies that are not files
 FILE_UPLOAD_TEMP_DIR = VAR_DIR / "uploads"  # on the target volume, so that a rename is enough

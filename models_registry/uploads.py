@@ -4,7 +4,8 @@ of them there, and that becomes the next version of the name. A refusal leaves n
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,14 @@ from django.core.files.base import File
 from mlserver.api.permissions import ADMIN, has_role
 from mlserver.lib import partial
 from mlserver.lib.children import run_ml
-from mlserver.lib.errors import FieldError, Invalid, TooLarge
-from mlserver.lib.files import ReceivedFile, incoming_folder, receive, require_space
+from mlserver.lib.errors import FieldError, Invalid, NotFound, TooLarge
+from mlserver.lib.files import (
+    ReceivedFile,
+    find_inside,
+    incoming_folder,
+    receive,
+    require_space,
+)
 from models_registry.access import require_change
 from models_registry.models import ModelVersion, RegisteredModel
 from models_registry.names import check_name
@@ -93,6 +100,36 @@ def add_model(
     if description:
         set_description(version.model, description, owner)
     return version, True
+
+
+def add_path(*, owner: User, path: str, name: str = "") -> tuple[ModelVersion, bool]:
+    """A file or folder of this machine, like add_model; it lies under MODELS_DIR or one of
+    MODEL_IMPORT_DIRS, is copied and not touched. Raises NotFound."""
+    roots = [settings.MODELS_DIR, *settings.MODEL_IMPORT_DIRS]
+    found = next(
+        filter(None, (find_inside(root, path, may_be_folder=True) for root in roots)), None
+    )
+    if found is None:
+        message = f"there is no file or folder {path[:200]!r} in the models directory"
+        raise NotFound(
+            f"Model not found: {message}, nor in one of MODEL_IMPORT_DIRS.",
+            errors=[FieldError(field="path", message=message, value=path[:200])],
+        )
+    with opened(found) as files:
+        return add_model(owner=owner, name=name or found.stem, files=files)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[list[BroughtFile]]:
+    """The file, or the visible files right in the folder; a model's folder has no others."""
+    paths = [path]
+    if path.is_dir():
+        inside = sorted(path.iterdir())
+        paths = [each for each in inside if each.is_file() and not each.name.startswith(".")]
+    with ExitStack() as stack:
+        yield uploaded_files(
+            File(stack.enter_context(each.open("rb")), name=each.name) for each in paths
+        )
 
 
 def add_pieces(

@@ -128,7 +128,7 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def find_inside(root: Path, path: str) -> Path | None:
+def find_inside(root: Path, path: str, *, may_be_folder: bool = False) -> Path | None:
     """The plain file `path` under `root`, or None: no `..`, no links that lead out, no hidden
     names. An absolute path counts when it lies inside."""
     if "\0" in path or ".." in PurePosixPath(path).parts:
@@ -139,7 +139,8 @@ def find_inside(root: Path, path: str) -> Path | None:
         real = candidate.resolve(strict=True)
     except (OSError, RuntimeError):  # absent, a loop of links, a name too long
         return None
-    if not real.is_relative_to(real_root) or not real.is_file():
+    is_found = real.is_file() or (may_be_folder and real.is_dir())
+    if not real.is_relative_to(real_root) or not is_found:
         return None
     hidden = any(part.startswith(".") for part in real.relative_to(real_root).parts)
     return None if hidden else real

@@ -97,7 +97,7 @@ def test_a_loaded_model_is_not_loaded_otherwise(manager: Ticking, owner: User) -
 
 @pytest.mark.parametrize(
     "wish",
-    [{"device": "tpu"}, {"optimization_level": 3}, {"path": "/x"}, {"keep_alive_seconds": 0}],
+    [{"device": "tpu"}, {"optimization_level": 3}, {"pruning": 0.5}, {"keep_alive_seconds": 0}],
 )
 def test_a_wish_that_cannot_be_is_422(db: None, owner: User, wish: dict[str, Any]) -> None:
     register_onnx("small")

@@ -1,18 +1,16 @@
 """`manage.py import_model PATH --name NAME`: what the upload does, for files on this machine."""
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from django.core.files.base import File
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts.services import find_owner
 from mlserver.lib.errors import AppError
 from models_registry.models import ModelVersion
 from models_registry.serializers import VersionSerializer
-from models_registry.uploads import add_model, uploaded_files
+from models_registry.uploads import add_model, opened
 
 
 class Command(BaseCommand):
@@ -31,22 +29,18 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print the facts as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with ExitStack() as stack:
-            try:
-                files = [
-                    File(stack.enter_context(path.open("rb")), name=path.name)
-                    for path in _find_files(options["path"])
-                ]
+        try:
+            with opened(options["path"]) as files:
                 version, is_new = add_model(
                     owner=find_owner(options["owner"]),
                     name=options["name"],
-                    files=uploaded_files(files),
+                    files=files,
                     description=options["description"],
                 )
-            except OSError as error:
-                raise CommandError(f"{error.filename} cannot be read: {error.strerror}.") from error
-            except AppError as error:
-                raise CommandError(error.detail) from error
+        except OSError as error:
+            raise CommandError(f"{error.filename} cannot be read: {error.strerror}.") from error
+        except AppError as error:
+            raise CommandError(error.detail) from error
         self._tell(version, is_new, as_json=options["json"])
 
     def _tell(self, version: ModelVersion, is_new: bool, *, as_json: bool) -> None:
@@ -57,12 +51,3 @@ class Command(BaseCommand):
             self.stdout.write(f"{version}: {version.framework}, {version.task}.")
         else:
             self.stdout.write(f"These very files are {version} already.")
-
-
-def _find_files(path: Path) -> list[Path]:
-    """The file, or the visible files right in the folder; a model's folder has no others."""
-    if not path.is_dir():
-        return [path]
-    return [
-        each for each in sorted(path.iterdir()) if each.is_file() and not each.name.startswith(".")
-    ]
