@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 MANAGE := $(PY) manage.py
 
-.PHONY: run test check serve format bench install constraints chromium promtool screenshots
+.PHONY: run test check serve format bench bench-serving install constraints chromium promtool screenshots
 
 run: $(VENV)/.run  ## everything from nothing: environment, database, first model, server
 	$(MANAGE) migrate --verbosity 0
@@ -32,6 +32,10 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev  ## every benchmark; each prints a table with its ratio
 	for file in benchmarks/bench_*.py; do $(PY) $$file || exit 1; done
+
+bench-serving: $(VENV)/.dev  ## this server against others; installs each into var/benchmarks/
+	command -v wrk >/dev/null || apt-get install -y -qq wrk
+	$(PY) -m benchmarks.serving.compare
 
 # SCREENSHOT_PASSWORD is asked for where it is not set; ADDRESS and USER_NAME may be given.
 screenshots: $(VENV)/.dev chromium  ## pictures of every page, from a running server

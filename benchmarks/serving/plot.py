@@ -1,0 +1,34 @@
+"""Bars of requests a second as an SVG file; no library needed."""
+
+from collections.abc import Mapping
+from html import escape
+
+WIDTH, BAR, LABEL = 900, 22, 200
+
+
+def draw(scenes: Mapping[str, Mapping[str, float]]) -> str:
+    """One group of bars for each scene, the longest first."""
+    parts: list[str] = []
+    top = 10
+    for scene, rates in scenes.items():
+        parts.append(_text(10, top + 16, scene, "bold"))
+        top += 26
+        most = max(rates.values(), default=1.0)
+        for name, rate in sorted(rates.items(), key=lambda pair: -pair[1]):
+            width = (WIDTH - LABEL - 120) * rate / most
+            parts.append(_text(10, top + 15, name))
+            parts.append(
+                f'<rect x="{LABEL}" y="{top}" width="{width:.1f}" height="{BAR - 4}"'
+                ' fill="#3b6ea5"/>'
+            )
+            parts.append(_text(LABEL + width + 8, top + 15, f"{rate:,.0f}/s"))
+            top += BAR
+        top += 14
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{top}"'
+        f' font-family="sans-serif" font-size="13">{"".join(parts)}</svg>\n'
+    )
+
+
+def _text(x: float, y: float, text: str, weight: str = "normal") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" font-weight="{weight}">{escape(text)}</text>'
