@@ -9,6 +9,7 @@ from models_registry.serializers import ChangeSerializer, as_megabytes
 
 LONGEST_WAIT_SECONDS = 60
 LONGEST_TIMEOUT_SECONDS = 300
+MOST_BATCH_SIZE = 128
 
 
 class LoadSerializer(ChangeSerializer):
@@ -154,6 +155,13 @@ class PredictSerializer(ChangeSerializer):
     )
     timeout_seconds = serializers.FloatField(
         min_value=0.001, max_value=LONGEST_TIMEOUT_SECONDS, default=30
+    )
+    batch_size = serializers.IntegerField(
+        min_value=1,
+        max_value=MOST_BATCH_SIZE,
+        default=None,
+        allow_null=True,
+        help_text="rows that one call of the engine may take; by itself as many as come",
     )
     return_metadata = serializers.BooleanField(default=False)
 

@@ -64,6 +64,7 @@ async def predict(call: Call) -> Reply:
         loaded,
         orjson.dumps(asked["inputs"]),
         timeout_seconds=asked["timeout_seconds"],
+        batch_rows=asked["batch_size"],
         outputs=asked["outputs"],
     )
     seconds = time.perf_counter() - started
@@ -95,6 +96,7 @@ def _read(body: Any) -> dict[str, Any]:
             "inputs": inputs,
             "outputs": None,
             "timeout_seconds": 30.0,
+            "batch_size": None,
             "return_metadata": False,
         }
     asked = PredictSerializer(data=body)

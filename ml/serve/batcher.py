@@ -58,6 +58,8 @@ class Item:
     key: Key
     queued_at: float
     future: asyncio.Future[Answer]
+    most: int
+    """Rows that the model may be given at once together with these."""
     is_waiting: bool = True
 
 
@@ -103,15 +105,21 @@ class Batcher:
         return {"signature": self.signature.to_dict(), "is_batchable": self.is_batchable}
 
     def submit(
-        self, inputs: Inputs, outputs: tuple[str, ...], timeout_seconds: float
+        self,
+        inputs: Inputs,
+        outputs: tuple[str, ...],
+        timeout_seconds: float,
+        batch_rows: int | None = None,
     ) -> asyncio.Future[Answer]:
-        """The answer to come; cancel it and the request is forgotten. Raises QueueFull, TooManyRows
-        and InvalidInput; the future raises DeadlineMissed and ComputeFailed."""
+        """The answer to come; cancel it and the request is forgotten. `batch_rows`: fewer than the
+        limit, for a request that says so. Raises QueueFull, TooManyRows and InvalidInput; the
+        future raises DeadlineMissed and ComputeFailed."""
         rows = self._count(inputs)
         self._check_limits(rows)
+        most = min(batch_rows or self._limits.batch_rows, self._limits.batch_rows)
         item = Item(
-            inputs, outputs, rows, self._key(inputs, outputs), self._loop.time(),
-            self._loop.create_future(),
+            inputs, outputs, rows, (most, *self._key(inputs, outputs)), self._loop.time(),
+            self._loop.create_future(), most,
         )  # fmt: skip
         timer = self._loop.call_later(timeout_seconds, self._expire, item)
         item.future.add_done_callback(lambda _: self._settle(item, timer))
@@ -190,11 +198,13 @@ class Batcher:
         """The oldest that somebody still waits for, and those behind it that may join it."""
         batch: list[Item] = []
         passed: list[Item] = []
-        room = self._limits.batch_rows
-        while self._waiting and room > 0:
+        room = 0
+        while self._waiting and (room > 0 or not batch):
             item = self._waiting.popleft()
             if item.future.done():
                 continue
+            if not batch:
+                room = item.most
             if not batch or (item.key == batch[0].key and item.rows <= room):
                 batch.append(item)
                 room -= item.rows
@@ -253,7 +263,7 @@ class Batcher:
 
     def _compute_one(self, item: Item) -> Inputs | ServeError:
         """A request larger than a batch is computed in parts."""
-        step = self._limits.batch_rows
+        step = item.most
         try:
             if item.rows <= step:
                 return self._runtime.predict(item.inputs, item.outputs)

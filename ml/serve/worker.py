@@ -82,7 +82,8 @@ class Worker:
         if not isinstance(self.engine, Batcher):
             raise NotOffered("This model writes text; ask it to generate.")
         inputs = read_inputs(header, body, self.engine.signature)
-        return self.engine.submit(inputs, self._outputs(self.engine, header), _timeout(header))
+        outputs = self._outputs(self.engine, header)
+        return self.engine.submit(inputs, outputs, _timeout(header), _batch_rows(header))
 
     def generate(self, header: Header, body: bytes, tell: Tell) -> asyncio.Future[Text]:
         """`tell` gets the pieces as they are written, where the header asks for a stream."""
@@ -138,6 +139,13 @@ def _timeout(header: Header) -> float:
             field="timeout_seconds",
         )
     return float(seconds)
+
+
+def _batch_rows(header: Header) -> int | None:
+    rows: int | None = header.get("batch_rows")
+    if rows is not None and (type(rows) is not int or rows < 1):
+        raise InvalidInput("batch_rows must be a whole number from 1.", field="batch_rows")
+    return rows
 
 
 class Connection(asyncio.Protocol):

@@ -26,6 +26,17 @@ def test_a_model_in_memory_answers(served: Served) -> None:
         assert more["metadata"]["batch_rows"] == 1
 
 
+def test_batch_size_is_what_one_call_of_the_engine_takes(served: Served) -> None:
+    rows = {"x": [[n, 0, 0, 0] for n in range(5)]}
+    asked = {"model_name": "small", "inputs": rows}
+    with served.client() as client:
+        whole = client.post("/predict", json=asked).json()["outputs"]["y"]
+        parts = client.post("/predict", json={**asked, "batch_size": 2}).json()["outputs"]["y"]
+        refused = client.post("/predict", json={**asked, "batch_size": 129})
+    assert parts == [pytest.approx(row, rel=1e-5) for row in whole]
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "batch_size")
+
+
 def test_the_path_of_document_004_works_at_the_root(served: Served) -> None:
     with served.client() as client:
         answer = client.post("/predict", json={"model_name": "small", "inputs": ROWS})

@@ -95,6 +95,19 @@ def test_a_request_larger_than_a_batch_is_computed_in_parts() -> None:
     assert play(scene, batch_rows=2).batches == [[0], [1, 2], [3, 4], [5]]
 
 
+def test_a_request_may_want_smaller_batches() -> None:
+    async def scene(model: Doubling, batcher: Batcher) -> None:
+        small = [batcher.submit(row(1, 2, 3), ("y",), LONG, 2)]
+        small += [batcher.submit(row(value), ("y",), LONG, 2) for value in (4, 5, 6)]
+        other = batcher.submit(row(7), ("y",), LONG, 100)
+        model.may_go.set()
+        answers = await asyncio.gather(*small, other)
+        assert [float(answer.outputs["y"][-1, 0]) for answer in answers] == [6, 8, 10, 12, 14]
+
+    model = play(scene, batch_rows=4)
+    assert model.batches == [[0], [1, 2], [3], [4, 5], [6], [7]]
+
+
 def test_only_equal_signatures_are_joined() -> None:
     async def scene(model: Doubling, batcher: Batcher) -> None:
         waiting = [batcher.submit(row(n, width=1 + n % 2), ("y",), LONG) for n in (1, 2, 3)]
