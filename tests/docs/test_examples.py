@@ -13,7 +13,16 @@ from tests.servers import ROOT, Stack
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("docs"), pytest.mark.timeout(300)]
 
 # Each may use what is before it.
-GUIDE = ["first-steps", "datasets", "training", "models", "keys", "remote-ml-api", "operating"]
+GUIDE = [
+    "first-steps",
+    "datasets",
+    "training",
+    "models",
+    "inference",
+    "keys",
+    "remote-ml-api",
+    "operating",
+]
 BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
@@ -54,6 +63,8 @@ def test_the_guide_can_be_followed_from_top_to_bottom(stack: Stack, tmp_path: Pa
         '"status":401',
         '"status":403',
         "['area', 'rooms'] -> rent",
+        "event: done",
+        '"object":"text_completion"',
     ):
         assert expected in printed
 
