@@ -42,7 +42,7 @@ def test_every_door_gives_the_answer_of_the_model_itself(served: Served, tmp_pat
     [direct] = session.run(None, {"bytes": rows})
 
     with served.client() as client:
-        assert client.post("/api/v1/models/load", json={"model_name": "magika"}).status_code == 200
+        assert client.post("/api/v1/models/load", json={"model_name": "magika"}).is_success
         asked: dict[str, Any] = {"model_name": "magika", "inputs": {"bytes": rows.tolist()}}
         answer = client.post("/api/v1/predict", json=asked).json()
     predicted = np.array(answer["outputs"]["target_label"], np.float32)
