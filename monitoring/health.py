@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from inference.models import LoadedModel
 from inference.models import State as LoadState
 from inference.services import has_manager
 from jobs.models import Job
+from ml.lock import find_guards
 from mlserver.version import VERSION
 from monitoring.models import ClusterHeartbeat, GpuSample, HostSample
 from monitoring.services import STALE, latest_sample, memory_percent
@@ -134,6 +136,7 @@ def _report(
         "timestamp": timezone.now(),
         "uptime_seconds": round(timezone.now().timestamp() - psutil.Process().create_time(), 1),
         "services": services,
+        "lock": asdict(find_guards()),
         **_describe_gpus(
             [gpu for gpu in sample.gpus.all() if not gpu.parent_uuid] if sample else []
         ),

@@ -23,12 +23,20 @@ class ServicesSerializer(serializers.Serializer[Any]):
     api = serializers.CharField()
 
 
+class LockSerializer(serializers.Serializer[Any]):
+    """What holds the processes that open files and models of strangers."""
+
+    landlock = serializers.IntegerField(help_text="version of the kernel's; 0: none")
+    seccomp = serializers.BooleanField()
+
+
 class HealthSerializer(serializers.Serializer[Any]):
     status = serializers.ChoiceField(choices=["healthy", "degraded", "unhealthy"])
     version = serializers.CharField()
     timestamp = serializers.DateTimeField()
     uptime_seconds = serializers.FloatField()
     services = ServicesSerializer()
+    lock = LockSerializer()
     gpu_available = serializers.BooleanField()
     gpu_name = _null(serializers.CharField)
     cuda_version = _null(serializers.CharField)

@@ -48,6 +48,11 @@ def describe_base(config: TextConfig) -> str:
     return config.base_model if version is None else str(version)
 
 
+def is_from_hub(base: str) -> bool:
+    """Of what describe_base gave: versions of this server have a number."""
+    return bool(base) and "@" not in base
+
+
 def locate_base(name: str) -> str | dict[str, Any]:
     """What config.json holds in place of the name."""
     version = find_base(name)

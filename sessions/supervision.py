@@ -20,6 +20,7 @@ from ml import failpoints
 from ml.exits import EXIT_CODES
 from ml.rundir import RunDir
 from mlserver.lib.errors import AppError
+from sessions.bases import is_from_hub
 from sessions.endings import NO_SPACE_SECONDS, finish, settle_failure
 from sessions.hangs import end_if_hung
 from sessions.ingest import ingest
@@ -134,7 +135,10 @@ def _launch(session: TrainingSession, run: RunDir, lease: Lease) -> bool:
 def _start_launcher(session: TrainingSession, run: RunDir, lease: Lease) -> None:
     failpoints.hit("supervisor.before_launch")
     lease.renew()
-    how = (run, lease.attempt, session.pk, place(session))
+    environment = place(session)
+    if settings.HF_TOKEN and is_from_hub(session.base_model):
+        environment["HF_TOKEN"] = settings.HF_TOKEN
+    how = (run, lease.attempt, session.pk, environment)
     if not (_can_be_warm(session) and start_warm(*how)):
         _launchers[session.pk, lease.attempt] = start_launcher(*how)
     failpoints.hit("supervisor.after_launch")

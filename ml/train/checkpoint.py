@@ -24,6 +24,9 @@ from ml.rundir import RunDir, is_complete, read_json, sync_folder, write_json
 SPARE_BYTES = 1_000_000
 """Left free beside a checkpoint, for the journal that must still say what happened."""
 
+FORMAT = 1
+"""Of what a checkpoint holds. One of another format is set aside, never guessed at."""
+
 Tensors = dict[str, torch.Tensor]
 
 
@@ -43,7 +46,7 @@ def save_checkpoint(run: RunDir, step: int, checkpoint: Checkpoint) -> Path:
     files = {
         "model.safetensors": save(checkpoint.model),
         "optimizer.safetensors": save(checkpoint.optimizer),
-        "state.json": json.dumps(checkpoint.state, allow_nan=False).encode(),
+        "state.json": json.dumps({"format": FORMAT, **checkpoint.state}, allow_nan=False).encode(),
     }
     run.checkpoints_path.mkdir(exist_ok=True)
     _require_space(run.checkpoints_path, sum(map(len, files.values())))
@@ -77,38 +80,49 @@ def write_files(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def load_newest(run: RunDir, warn: Callable[[str], None]) -> Checkpoint | None:
-    """The newest checkpoint that is whole; broken ones are set aside, with a warning each."""
+    """The newest checkpoint that can be used; others are set aside, with a warning each."""
     for leftover in run.checkpoints_path.glob(".tmp-*"):
         shutil.rmtree(leftover)
     for folder in reversed(run.checkpoints()):
-        if checkpoint := load_checkpoint(folder):
-            return checkpoint
-        set_aside(folder, warn)
+        try:
+            return _load(folder)
+        except _Unusable as why:
+            set_aside(folder, str(why), warn)
     return None
 
 
+class _Unusable(Exception):
+    """What is wrong with a checkpoint, to follow its name."""
+
+
 def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """None when it is partial, or when a byte of it is not what was written."""
-    if not is_complete(folder):
+    """None when it is partial, of another format, or a byte of it is not what was written."""
+    try:
+        return _load(folder)
+    except _Unusable:
         return None
-    manifest = read_json(folder / "COMPLETE") or {}
+
+
+def _load(folder: Path) -> Checkpoint:
+    manifest = read_json(folder / "COMPLETE") or {} if is_complete(folder) else {}
     files = {name: (folder / name).read_bytes() for name in manifest}
-    if any(_facts(data) != manifest[name] for name, data in files.items()):
-        return None
+    if not files or any(_facts(data) != manifest[name] for name, data in files.items()):
+        raise _Unusable("is damaged")
+    state = json.loads(files["state.json"])
+    if (found := state.pop("format", 0)) != FORMAT:
+        raise _Unusable(f"is of format {found}, and this version reads format {FORMAT}")
     return Checkpoint(
         model=load(files["model.safetensors"]),
         optimizer=load(files["optimizer.safetensors"]),
-        state=json.loads(files["state.json"]),
+        state=state,
     )
 
 
-def set_aside(folder: Path, warn: Callable[[str], None]) -> None:
-    aside = folder.with_name(f"damaged-{folder.name}")
+def set_aside(folder: Path, why: str, warn: Callable[[str], None]) -> None:
+    aside = folder.with_name(f"unused-{folder.name}")
     shutil.rmtree(aside, ignore_errors=True)  # an older one of the same step
     folder.rename(aside)
-    warn(
-        f"Checkpoint {folder.name} is damaged; it is kept as {aside.name} and the one before used."
-    )
+    warn(f"Checkpoint {folder.name} {why}; it is kept as {aside.name}, and the one before used.")
 
 
 def prune(run: RunDir, keep: int, best_step: int | None) -> None:

@@ -159,7 +159,7 @@ def test_only_whole_checkpoints_count_and_the_oldest_comes_first(run: RunDir) ->
     (short / "model.safetensors").write_bytes(b"w")
     (unfinished / "COMPLETE").unlink()
     (run.checkpoints_path / ".tmp-step-000050").mkdir()
-    (run.checkpoints_path / "damaged-step-000060").mkdir()
+    (run.checkpoints_path / "unused-step-000060").mkdir()
     assert run.complete_checkpoints() == [first, last]
 
 

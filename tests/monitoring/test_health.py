@@ -50,6 +50,7 @@ def test_a_well_server_is_healthy_and_asks_for_no_key(client: Client) -> None:
         "inference",
         "api",
     }
+    assert set(body["lock"]) == {"landlock", "seccomp"}
     assert body["cpu_usage_percent"] == 12.5
     assert body["memory_used_mb"] == pytest.approx(4 * GIB / 1e6, abs=0.1)
     assert body["uptime_seconds"] > 0

@@ -6,9 +6,10 @@ import pytest
 from django.contrib.auth.models import User
 from pytest_django import Settings
 
-from mlserver.lib.errors import Invalid
+from mlserver.lib.errors import Conflict, Invalid
+from models_registry.removal import delete_model, delete_version, list_deleted
 from sessions.run_config import run_config
-from sessions.services import start_session
+from sessions.services import cancel_session, start_session
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -59,6 +60,19 @@ def test_the_hub_is_asked_only_where_it_may_be(owner: User, settings: Settings) 
     assert config["base_model"] == session.base_model == "gpt2"
     field, message = refused(owner, "causal", columns("text"), "text", base_model="../gpt2")
     assert "is no name of the Hugging Face hub either" in message
+
+
+def test_a_base_is_kept_while_a_session_needs_it(owner: User) -> None:
+    base = factories.base_model(name="small", owner=owner)
+    session = start(owner, "causal", columns("text"), "text", base_model="small")
+    with pytest.raises(Conflict, match=f"{session.pk} learns from it"):
+        delete_version(base, owner)
+    with pytest.raises(Conflict, match=session.pk):
+        delete_model(base.model, owner)
+    assert list_deleted() == []
+    cancel_session(session, owner)
+    base.folder.mkdir(parents=True)
+    delete_version(base, owner)
 
 
 def test_a_version_that_is_no_language_model_is_no_base(owner: User) -> None:

@@ -1,4 +1,7 @@
-"""`manage.py doctor`: looks at the machine and the set-up, says what to mend, changes nothing."""
+"""`manage.py doctor`: looks at the machine and the set-up, says what to mend.
+
+It changes nothing but that it puts a canary into the queue of a cluster that was silent.
+"""
 
 from __future__ import annotations
 

@@ -150,6 +150,11 @@ print((folder / "b").read_text(), numpy.ones(3).sum())
     assert result == "given 3.0"
 
 
+def test_what_it_tells_beforehand_is_what_is_in_force_then(scene: dict[str, Any]) -> None:
+    code = "from ml.lock import find_guards; told = find_guards(); print(told == lock(), told)"
+    assert attempt(scene, code, locked=False).stdout.startswith("True InForce(")
+
+
 def test_it_tells_what_is_in_force(scene: dict[str, Any]) -> None:
     done = attempt(scene, "print(lock().__dict__)", version=0)
     assert done.stdout.strip() == "{'landlock': 0, 'seccomp': True}"

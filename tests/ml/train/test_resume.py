@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ml.rundir import RunDir
+from ml.train import checkpoint
 from ml.train.control import POLL_SECONDS, Control
 from ml.train.loop import Training
 from ml.train.recipes.generation import GenerationTask
@@ -199,11 +200,25 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(
     newest, before = run.complete_checkpoints()[-1], run.complete_checkpoints()[-2]
     flip_a_byte(newest / "model.safetensors")
     assert train(run, attempt=2) == 0
-    assert (run.checkpoints_path / f"damaged-{newest.name}").is_dir()
+    assert (run.checkpoints_path / f"unused-{newest.name}").is_dir()
     warnings = " ".join(event["message"] for event in events(run, 2, "warning"))
     assert f"Checkpoint {newest.name} is damaged" in warnings
     [started] = events(run, 2, "started")
     assert started["resumed_from_step"] == int(before.name.removeprefix("step-"))
+    assert weights(run) == weights(undisturbed)
+
+
+def test_a_checkpoint_of_another_format_is_set_aside_and_it_begins_anew(
+    tmp_path: Path, undisturbed: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDir(tmp_path / "older")
+    shutil.copytree(undisturbed.path, run.path)
+    kept = len(run.complete_checkpoints())
+    monkeypatch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT + 1)
+    assert train(run, attempt=2) == 0
+    told = [event["message"] for event in events(run, 2, "warning")]
+    assert len([each for each in told if "is of format 1, and this version reads" in each]) == kept
+    assert events(run, 2, "started")[0]["resumed_from_step"] == 0
     assert weights(run) == weights(undisturbed)
 
 
