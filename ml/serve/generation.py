@@ -217,7 +217,7 @@ class Generation:
     # --- Taking in ------------------------------------------------------------------------
 
     def _settle(self, item: Item, timer: asyncio.TimerHandle) -> None:
-        """Texted, expired, or its client went away: what waited takes no more room."""
+        """Answered, expired, or its client went away: what waited takes no more room."""
         timer.cancel()
         self.stats.cancelled += item.future.cancelled()
         self._stop_waiting(item)

@@ -10,7 +10,8 @@ from django.utils.translation import gettext_lazy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlserver.api.json import DEEPEST, dumps, loads
+from ml.storable import DEEPEST
+from mlserver.api.json import dumps, loads
 from mlserver.lib.errors import Malformed
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
