@@ -13,8 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-from ml.serve import frames
-from ml.serve.frames import BrokenFrame, Frame, FrameReader, Header
+from ml.serve.frames import BrokenFrame, Frame, FrameReader, FrameWriter, Header
 from mlserver.lib.errors import AppError, FieldError, Invalid, Malformed, TooLarge, Unavailable
 
 LONGEST_PATH = 100  # a socket's address holds 108 bytes
@@ -49,6 +48,7 @@ class Connection(asyncio.Protocol):
         self._streams: dict[int, asyncio.Queue[Frame | AppError]] = {}
         self._numbers = itertools.count(1)
         self._transport: asyncio.Transport | None = None
+        self._writer: FrameWriter | None = None
 
     @property
     def is_open(self) -> bool:
@@ -124,13 +124,14 @@ class Connection(asyncio.Protocol):
                 self._write({"kind": "cancel", "id": number})
 
     def close(self) -> None:
-        if self._transport is not None:
+        if self._transport is not None and self._writer is not None:
+            self._writer.flush()
             self._transport.close()
 
     def _write(self, header: Header, body: bytes | memoryview = b"") -> None:
-        if self._transport is not None and self.is_open:
+        if self._writer is not None and self.is_open:
             try:
-                self._transport.writelines(frames.pack(header, body))
+                self._writer.write(header, body)
             except BrokenFrame as error:
                 raise TooLarge(f"This is too much for one request: {error}.") from error
 
@@ -139,6 +140,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not an instance of it where the event loop is uvloop's.
         self._transport = cast(asyncio.Transport, transport)
+        self._writer = FrameWriter(self._transport)
 
     def data_received(self, data: bytes) -> None:
         for header, body in self._reader.feed(data):

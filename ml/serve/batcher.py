@@ -7,6 +7,7 @@ ran. Belongs to one event loop; the model computes in a thread of its own.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,9 @@ from ml.serve.signature import Signature
 from ml.serve.tensors import Inputs
 
 Key = tuple[Any, ...]
+
+QUICK_SECONDS = 0.0005
+"""A turn of the event loop may take so long: nobody waits for it noticeably."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +96,9 @@ class Batcher:
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="compute")
         self._running: asyncio.Task[None] | None = None
+        self._timed_key: Key = ()
+        self._row_seconds = 0.0
+        """Of the newest batch."""
 
     @property
     def is_idle(self) -> bool:
@@ -192,6 +199,7 @@ class Batcher:
     async def _run(self) -> None:
         while batch := self._form_batch():
             await self._compute(batch)
+            await asyncio.sleep(0)  # what was quick is sent, and what came meanwhile is read
         self._running = None
 
     def _form_batch(self) -> list[Item]:
@@ -218,7 +226,10 @@ class Batcher:
         rows, started = sum(item.rows for item in batch), self._loop.time()
         self.stats.running_rows = rows
         try:
-            results = await self._loop.run_in_executor(self._thread, self._compute_all, batch)
+            if self._is_quick(batch[0].key, rows):
+                results = self._compute_all(batch)
+            else:
+                results = await self._loop.run_in_executor(self._thread, self._compute_all, batch)
         finally:
             self.stats.running_rows = 0
         seconds = self._loop.time() - started
@@ -247,8 +258,22 @@ class Batcher:
         self.stats.queue_seconds += sum(started - item.queued_at for item in batch)
         self.stats.largest_batch_rows = max(self.stats.largest_batch_rows, rows)
 
+    def _is_quick(self, key: Key, rows: int) -> bool:
+        """Whether going to the thread and back would take longer than to compute: rows of this
+        shape did so the last time."""
+        return key == self._timed_key and rows * self._row_seconds < QUICK_SECONDS
+
     def _compute_all(self, batch: list[Item]) -> Sequence[Inputs | ServeError]:
-        """In the thread. If the batch fails, each request is tried alone."""
+        """In the thread, unless it is quick."""
+        started = time.perf_counter()
+        results = self._compute_joined(batch)
+        seconds = time.perf_counter() - started
+        self._timed_key = batch[0].key
+        self._row_seconds = seconds / max(1, sum(item.rows for item in batch))
+        return results
+
+    def _compute_joined(self, batch: list[Item]) -> Sequence[Inputs | ServeError]:
+        """If the batch fails, each request is tried alone."""
         if len(batch) == 1:
             return [self._compute_one(batch[0])]
         try:

@@ -23,6 +23,7 @@ Standard library and orjson only: Django processes read it too.
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -48,6 +49,27 @@ def pack(header: Mapping[str, Any], *body: bytes | memoryview) -> list[bytes | m
     if len(head) > MAX_HEADER_BYTES or size > MAX_BODY_BYTES:
         raise BrokenFrame(f"a frame of {len(head) + size:,} bytes is larger than a socket carries")
     return [PREFIX.pack(len(head), size) + head, *body]
+
+
+class FrameWriter:
+    """What is said in one turn of the event loop is written together, with one system call."""
+
+    def __init__(self, transport: asyncio.WriteTransport) -> None:
+        self._transport = transport
+        self._parts: list[bytes | memoryview] = []
+
+    def write(self, header: Mapping[str, Any], *body: bytes | memoryview) -> None:
+        """Raises BrokenFrame."""
+        parts = pack(header, *body)
+        if not self._parts:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._parts += parts
+
+    def flush(self) -> None:
+        """At once, before the connection is closed."""
+        parts, self._parts = self._parts, []
+        if parts and not self._transport.is_closing():
+            self._transport.writelines(parts)
 
 
 class FrameReader:

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ml.serve import frames
 from ml.serve.batcher import Answer, Batcher
 from ml.serve.engines import Engine, Report, open_engine
 from ml.serve.errors import InvalidInput, LoadRefused, NotOffered, ServeError
-from ml.serve.frames import BrokenFrame, FrameReader, Header
+from ml.serve.frames import BrokenFrame, FrameReader, FrameWriter, Header
 from ml.serve.memory import MemoryMeter
 from ml.serve.spec import Spec
 from ml.serve.tensors import read_inputs, to_json, to_tensors
@@ -156,6 +155,7 @@ class Connection(asyncio.Protocol):
         self._reader = FrameReader()
         self._pending: dict[Any, asyncio.Future[Any]] = {}
         self._transport: asyncio.Transport | None = None
+        self._writer: FrameWriter | None = None
 
     @property
     def is_owed_answers(self) -> bool:
@@ -164,6 +164,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._writer = FrameWriter(transport)
         self._worker.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -172,7 +173,8 @@ class Connection(asyncio.Protocol):
             future.cancel()
 
     def close(self) -> None:
-        if self._transport is not None:
+        if self._transport is not None and self._writer is not None:
+            self._writer.flush()
             self._transport.close()
 
     def data_received(self, data: bytes) -> None:
@@ -263,5 +265,5 @@ class Connection(asyncio.Protocol):
         self._reply({"id": header.get("id"), "ok": True, **facts}, *body)
 
     def _reply(self, header: Header, *body: bytes | memoryview) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.writelines(frames.pack(header, *body))
+        if self._writer is not None:
+            self._writer.write(header, *body)

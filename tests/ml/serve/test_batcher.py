@@ -77,6 +77,31 @@ def test_what_comes_while_the_model_computes_is_computed_together() -> None:
     assert play(scene).batches == [[0], [1, 2, 3]]
 
 
+def test_what_is_quick_needs_no_thread() -> None:
+    model = Doubling()
+    model.may_go.set()
+    threads: list[int] = []
+
+    def predict(inputs: Inputs, outputs: Sequence[str]) -> Inputs:
+        threads.append(threading.get_ident())
+        return dict.fromkeys(outputs, inputs["x"])
+
+    model.predict = predict  # type: ignore[method-assign]
+
+    async def run() -> None:
+        batcher = Batcher(model, is_batchable=True)
+        for width in (1, 1, 2):
+            await batcher.submit(row(1, width=width), ("y",), LONG)
+        batcher._row_seconds = 1.0
+        await batcher.submit(row(1, width=2), ("y",), LONG)
+        await batcher.drain()
+        batcher.close()
+
+    asyncio.run(run())
+    here = threading.get_ident()
+    assert [thread == here for thread in threads] == [False, True, False, False]
+
+
 def test_rows_are_counted_and_not_requests() -> None:
     async def scene(model: Doubling, batcher: Batcher) -> None:
         waiting = [batcher.submit(row(n, n), ("y",), LONG) for n in (1, 2, 3)]
