@@ -62,7 +62,8 @@ async def predict(call: Call) -> Reply:
     started = time.perf_counter()
     facts, outputs = await workers.ask(
         loaded,
-        orjson.dumps(asked["inputs"]),
+        call.body,  # whole: what is large in it need not be written anew
+        member="inputs",
         timeout_seconds=asked["timeout_seconds"],
         batch_rows=asked["batch_size"],
         outputs=asked["outputs"],

@@ -4,7 +4,8 @@ A frame is two little-endian 32-bit lengths, the header, the body. Every request
 and its reply the same one, so replies may come in any order.
 
     {"kind": "predict", "id", "timeout_seconds", "outputs": [names] or null, "encoding": "json",
-     "batch_rows": most of one engine call, or null, "return": "json"}  body: {input: nested lists}
+     "batch_rows": most of one engine call, or null, "return": "json"}  body: {input: nested lists},
+                                 or, with "member": name, an object that holds this under the name
     {"kind": "predict", …, "encoding": "tensors", "tensors": [{name, datatype, shape, size_bytes}],
      "return": "tensors"}                                  body: the tensors, one after the other
     {"kind": "generate", "id", "timeout_seconds", "stream", …as ml.serve.wishes}

@@ -28,7 +28,7 @@ def read_inputs(header: Mapping[str, Any], body: bytes, signature: Signature) ->
     if header.get("encoding") == "tensors":
         arrays = _read_tensors(header.get("tensors"), body, signature)
     else:
-        arrays = _read_json(body, signature)
+        arrays = _read_json(body, signature, header.get("member"))
     for spec in signature.inputs:
         if spec.name not in arrays:
             raise InvalidInput(f"The input {spec.name!r} is missing.", field=spec.name)
@@ -61,11 +61,13 @@ def _check_shape(spec: TensorSpec, array: Array) -> None:
 # --- JSON ---------------------------------------------------------------------------------
 
 
-def _read_json(body: bytes, signature: Signature) -> Inputs:
+def _read_json(body: bytes, signature: Signature, member: str | None) -> Inputs:
     try:
         values = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"The inputs are not valid JSON: {error.msg}.") from error
+    if member is not None and isinstance(values, dict):
+        values = values.get(member)
     if isinstance(values, list):
         values = _from_list(values, signature)
     if not isinstance(values, dict):

@@ -126,3 +126,9 @@ def test_rows_become_columns() -> None:
     assert found["a"].tolist() == [1, 3]
     with pytest.raises(InvalidInput, match="Row 2 lacks the input 'b'"):
         read_inputs({}, b'[{"a": 1, "b": 2}, {"a": 3}]', signature)
+
+
+def test_inputs_may_be_a_member_of_a_larger_object() -> None:
+    signature = Signature(inputs=(spec("FP32"),), outputs=())
+    body = orjson.dumps({"model_name": "m", "inputs": {"x": [1, 2]}})
+    assert read_inputs({"member": "inputs"}, body, signature)["x"].tolist() == [1, 2]
