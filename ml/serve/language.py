@@ -40,11 +40,6 @@ class Language:
     """Model and tokenizer, loaded. `task` is one of CLASSES."""
 
     def __init__(self, folder: Path, options: Options) -> None:
-        if (folder / "adapter_config.json").is_file():
-            raise LoadRefused(
-                "This is an adapter (LoRA) without its base model; train it with lora_merge, or"
-                " upload the merged model."
-            )
         self.task = find_language_task(folder) or "embed"
         self.preprocess = _read_preprocess(folder)
         self.device = torch.device(options.device)

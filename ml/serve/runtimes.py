@@ -74,10 +74,13 @@ def is_network(folder: Path) -> bool:
 
 
 def find_language_task(folder: Path) -> str | None:
-    """What the model of a Hugging Face folder is for (ml.formats.huggingface.TASKS), also where
-    only adapters lie in it; None: the folder is none."""
+    """What the model of a Hugging Face folder is for (ml.formats.huggingface.TASKS); None: the
+    folder is none. Raises LoadRefused."""
     if (folder / "adapter_config.json").is_file():
-        return "embed"
+        raise LoadRefused(
+            "This is an adapter (LoRA) without its base model; train it with lora_merge, or upload"
+            " the merged model."
+        )
     path = folder / LANGUAGE_CONFIG
     if not path.is_file() or not any(folder.glob("*.safetensors")):
         return None

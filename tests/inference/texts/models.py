@@ -11,11 +11,13 @@ from tests.ml.serve.models import write_features
 from tests.ml.train.language import make_base
 
 POSITIONS = 128
+KINDS = (("code-generator", "causal"), ("turner", "text2text"))
+"""`turner` is asked by one test alone, which has it loaded."""
 
 
 def make_models(root: Path) -> Iterator[tuple[Path, str]]:
     """The folder of each, and its task."""
-    for name, task in (("code-generator", "causal"), ("turner", "text2text")):
+    for name, task in KINDS:
         yield make_base(root / name / "v1", task, POSITIONS), task
     chat = make_base(root / "chatter" / "v1", "causal", POSITIONS)
     tokenizer = AutoTokenizer.from_pretrained(chat)

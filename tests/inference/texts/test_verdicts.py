@@ -66,7 +66,7 @@ def test_other_tasks_are_classifiers_of_that_alias_or_name(served: Served) -> No
 @pytest.mark.parametrize(
     ("path", "asked"),
     [
-        ("classify", {"code": "x", "model": "turner"}),
+        ("classify", {"code": "x", "model": "code-generator"}),
         ("classify", {"code": "x", "model": "encoder"}),
         ("classify", {"code": "x", "model": "moods", "task": "security"}),
         ("embed", {"input": "x", "model": "moods"}),

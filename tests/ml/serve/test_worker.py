@@ -315,35 +315,6 @@ def stats_of(started: WorkerProcess) -> dict[str, Any]:
         return asker.receive()[0]
 
 
-def test_a_classifier_and_an_encoder_answer_texts_of_any_length(tmp_path: Path) -> None:
-    classifier = make_base(tmp_path / "classifier", "classify")
-    encoder = make_base(tmp_path / "encoder", "classify")
-    config = json.loads((encoder / "config.json").read_text())
-    (encoder / "config.json").write_text(json.dumps({**config, "architectures": ["RobertaModel"]}))
-    texts = ["calm", "loud add 1 2", "calm calm calm calm"]
-    with worker(classifier) as telling, worker(encoder) as embedding:
-        assert telling.wait_for("ready")["is_batchable"]
-        ready = embedding.wait_for("ready")
-        assert ready["is_batchable"]
-        assert ready["signature"]["outputs"][0]["shape"] == [-1, 16]
-        with telling.asking() as asker:
-            together = asker.predict({"text": texts})[1]
-            alone = [asker.predict({"text": [text]})[1] for text in texts]
-            np.testing.assert_allclose(
-                together["probabilities"], [a["probabilities"][0] for a in alone], atol=1e-6
-            )
-            assert together["label"][0] in {"LABEL_0", "LABEL_1"}
-            refused, _ = asker.predict({"text": ["calm " * 100]})
-            assert refused["code"] == "context_length_exceeded"
-        with embedding.asking() as asker:
-            together = asker.predict({"text": texts})[1]
-            alone = [asker.predict({"text": [text]})[1] for text in texts]
-            np.testing.assert_allclose(
-                together["embedding"], [a["embedding"][0] for a in alone], atol=1e-5
-            )
-            assert together["tokens"] == [a["tokens"][0] for a in alone]
-
-
 def test_adapters_without_their_base_are_refused(tmp_path: Path) -> None:
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
