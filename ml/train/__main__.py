@@ -53,7 +53,7 @@ class Trainer:
         self.journal = journal
         self.ranks = ranks
         self.training: Training | FeaturesTraining | None = None
-        self.began = time.monotonic()
+        self.began, self.cpu_before = time.monotonic(), time.process_time()
 
     def attempt_it(self) -> int:
         """Train, tell how it ended, and return the exit code."""
@@ -165,6 +165,7 @@ class Trainer:
             "metrics": metrics,
             "model": model,
             "duration_seconds": round(seconds, 3),
+            "cpu_seconds": round(time.process_time() - self.cpu_before, 3),
             "energy_joules": None,
             "error": error,
         }
