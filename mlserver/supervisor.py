@@ -29,6 +29,7 @@ PR_SET_PDEATHSIG = 1
 LONGEST_PAUSE_SECONDS = 30.0
 # Opened here: between fork and exec, opening a library may wait for a lock for ever.
 LIBC = ctypes.CDLL(None)
+ROUNDS = 5  # of ending leftovers: who was about to start another one has done so meanwhile
 STEADY_SECONDS = 60.0  # whoever ran that long may be restarted at once again
 
 
@@ -139,12 +140,17 @@ class Supervisor:
 
     def kill_leftovers(self) -> int:
         """End what a supervisor with our marker left when it was killed. Returns how many."""
-        left = [process for process in psutil.process_iter() if self._is_left(process)]
-        for process in left:
-            with suppress(psutil.NoSuchProcess):  # it died with the one before
-                process.kill()
-        psutil.wait_procs(left, timeout=3)
-        return len(left)
+        ended: set[psutil.Process] = set()
+        for _ in range(ROUNDS):
+            left = [process for process in psutil.process_iter() if self._is_left(process)]
+            if not left:
+                break
+            for process in left:
+                with suppress(psutil.NoSuchProcess):  # it died with the one before
+                    process.kill()
+            gone, _ = psutil.wait_procs(left, timeout=3)
+            ended |= set(gone)
+        return len(ended)
 
     def _is_left(self, process: psutil.Process) -> bool:
         try:

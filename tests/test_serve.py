@@ -139,9 +139,11 @@ def serve(prepared: tuple[Path, str], tmp_path: Path) -> Iterator[Serve]:
     if subject.process is not None and subject.process.poll() is None:
         subject.process.kill()
         subject.process.wait()
-    for left in subject.services():
-        with suppress(psutil.NoSuchProcess):  # it died with the one before
-            left.kill()
+    # Again until nobody is left: who was about to start another one has done so meanwhile.
+    while left := [process for process in subject.services() if not has_ended(process)]:
+        for process in left:
+            with suppress(psutil.NoSuchProcess):  # it died with the one before
+                process.kill()
 
 
 def test_one_command_starts_everything_and_one_signal_ends_it_with_a_stream_open(
