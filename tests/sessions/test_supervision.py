@@ -33,6 +33,10 @@ def short_slices(settings: Settings) -> Iterator[None]:
     yield
     for session in TrainingSession.objects.all():  # no trainer outlives its test
         kill_all(process_tree(RunDir(session.run_path)))
+    for launcher in supervision._launchers.values():
+        launcher.kill()
+        launcher.wait()
+    supervision._launchers.clear()
 
 
 @pytest.fixture
