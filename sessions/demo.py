@@ -75,6 +75,8 @@ DEMOS = {
             "from_scratch": True,
             # In minutes of a CPU a million weights that see each function thrice learn more than
             # four million that see it once; and many small steps more than few large ones.
+            # One epoch takes 270 CPU seconds (with bf16) and reaches 1.59 bits a byte on unseen
+            # functions, two take 530 and reach 1.43 (a 5-gram of bytes: 1.90).
             "hidden_size": 128,
             "layers": 4,
             "heads": 2,
