@@ -310,7 +310,10 @@ SPECTACULAR_SETTINGS = {
         "`application/problem+json` with a sentence in `detail` and a stable word in `code`."
     ),
     "SCHEMA_PATH_PREFIX": "/api/v1",
-    "ENUM_NAME_OVERRIDES": {"TrainingStatusEnum": "sessions.door_serializers.STATUSES"},
+    "ENUM_NAME_OVERRIDES": {
+        "TrainingStatusEnum": "sessions.door_serializers.STATUSES",
+        "LoadedStateEnum": "inference.models.State",
+    },
     "COMPONENT_SPLIT_REQUEST": True,  # an upload's body is not what is answered
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
