@@ -109,10 +109,12 @@ def test_stalled_uploads_keep_nobody_waiting_and_too_many_are_told(served: Serve
             clients.enter_context(connected(served, b"{", announced=1000)) for _ in range(2 * SPARE)
         ]
         until(lambda: len(select.select(more, [], [], 0)[0]) >= SPARE)
-        for refused in select.select(more, [], [], 0)[0]:
-            answer = refused.recv(4096).lower()
-            assert b" 503 " in answer
-            assert b"retry-after: 1" in answer
+        answers = [each.recv(4096).lower() for each in select.select(more, [], [], 0)[0]]
+        refused = [answer for answer in answers if b" 503 " in answer]
+        assert refused
+        assert all(b"retry-after: 1" in answer for answer in refused)
+        # On a machine that is very busy some have stalled for long enough meanwhile.
+        assert all(b" 503 " in answer or b" 408 " in answer for answer in answers)
     until(lambda: open_files(served) <= files + SPARE)
     until(lambda: is_answered(served))
 
