@@ -34,6 +34,12 @@ OPEN = {
 READS = {
     ("post", "/api/v1/sessions/preflight"),
     ("post", "/api/v1/predict"),
+    ("post", "/api/v1/inference/generate"),
+    ("post", "/api/v1/inference/classify"),
+    ("post", "/api/v1/inference/embed"),
+    ("post", "/v1/completions"),
+    ("post", "/v1/chat/completions"),
+    ("post", "/v1/embeddings"),
     ("post", "/v2/models/{name}/infer"),
     ("post", "/v2/models/{name}/versions/{version}/infer"),
     ("post", "/v2/repository/index"),
