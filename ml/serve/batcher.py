@@ -1,28 +1,27 @@
 """Dynamic batching: requests that wait while the model computes are computed together.
 
 Work-conserving: nothing is held back for company, a batch is whatever came while the one before
-ran. Belongs to one event loop; the model computes in a thread of its own.
+ran.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ml.serve import queue
 from ml.serve.errors import (
     ComputeFailed,
-    DeadlineMissed,
     InvalidInput,
     QueueFull,
     ServeError,
     TooManyRows,
+    first_line,
 )
 from ml.serve.runtimes import Runtime
 from ml.serve.signature import Signature
@@ -53,56 +52,32 @@ class Answer:
 
 
 @dataclass(eq=False, slots=True)
-class Item:
-    """One request that waits or is computed; `key` is equal where rows may be joined."""
+class Item(queue.Item[Answer]):
+    """Its size are rows; `key` is equal where they may be joined."""
 
     inputs: Inputs
     outputs: tuple[str, ...]
-    rows: int
     key: Key
-    queued_at: float
-    future: asyncio.Future[Answer]
     most: int
     """Rows that the model may be given at once together with these."""
-    is_waiting: bool = True
 
 
 @dataclass
-class Stats:
-    """Counts and sums since the start, which whoever reads them can take differences of."""
-
-    requests: int = 0
+class Stats(queue.Stats):
     rows: int = 0
     batches: int = 0
-    queue_seconds: float = 0.0
-    compute_seconds: float = 0.0
-    refused: int = 0
-    expired: int = 0
-    cancelled: int = 0
-    failed: int = 0
-    waiting_rows: int = 0
-    running_rows: int = 0
-    largest_batch_rows: int = 0
 
 
-class Batcher:
+class Batcher(queue.Queue[Item, Stats]):
     def __init__(self, runtime: Runtime, *, is_batchable: bool, limits: Limits | None = None):
-        self.stats = Stats()
+        super().__init__(Stats())
         self._runtime = runtime
         self.output_names = tuple(spec.name for spec in runtime.signature.outputs)
         self.is_batchable = is_batchable
         self._limits = limits or Limits()
-        self._waiting: deque[Item] = deque()
-        self._loop = asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="compute")
-        self._running: asyncio.Task[None] | None = None
         self._timed_key: Key = ()
         self._row_seconds = 0.0
         """Of the newest batch."""
-
-    @property
-    def is_idle(self) -> bool:
-        return self._running is None
 
     @property
     def signature(self) -> Signature:
@@ -125,25 +100,14 @@ class Batcher:
         self._check_limits(rows)
         most = min(batch_rows or self._limits.batch_rows, self._limits.batch_rows)
         item = Item(
-            inputs, outputs, rows, (most, *self._key(inputs, outputs)), self._loop.time(),
-            self._loop.create_future(), most,
+            rows, self._loop.time(), self._loop.create_future(),
+            inputs, outputs, (most, *self._key(inputs, outputs)), most,
         )  # fmt: skip
-        timer = self._loop.call_later(timeout_seconds, self._expire, item)
-        item.future.add_done_callback(lambda _: self._settle(item, timer))
-        self._waiting.append(item)
-        self.stats.waiting_rows += rows
-        if self._running is None:
-            self._running = self._loop.create_task(self._run())
+        self._take_in(item, timeout_seconds)
         return item.future
 
-    async def drain(self) -> None:
-        """Until everything that was taken in is answered."""
-        while self._running is not None:
-            await asyncio.wait([self._running])
-
     def close(self) -> None:
-        """After drain()."""
-        self._thread.shutdown()
+        super().close()
         self._runtime.close()
 
     # --- Taking in ------------------------------------------------------------------------
@@ -162,10 +126,10 @@ class Batcher:
             raise TooManyRows(
                 f"One request may bring {self._limits.request_rows} rows; this has {rows}."
             )
-        if self._waiting and self.stats.waiting_rows + rows > self._limits.queue_rows:
+        if self._waiting and self.stats.waiting + rows > self._limits.queue_rows:
             self.stats.refused += 1
             raise QueueFull(
-                f"{self.stats.waiting_rows} rows wait for this model already, and"
+                f"{self.stats.waiting} rows wait for this model already, and"
                 f" {self._limits.queue_rows} may."
             )
 
@@ -174,56 +138,36 @@ class Batcher:
             return (object(),)  # equal to nothing
         return (outputs, *((name, array.shape[1:]) for name, array in inputs.items()))
 
-    def _settle(self, item: Item, timer: asyncio.TimerHandle) -> None:
-        """Answered, expired, or its client went away: what waited takes no more room."""
-        timer.cancel()
-        self.stats.cancelled += item.future.cancelled()
-        self._stop_waiting(item)
+    def _settle(self, item: Item, timer: asyncio.TimerHandle, future: asyncio.Future[Any]) -> None:
+        super()._settle(item, timer, future)
         item.inputs = {}
-
-    def _stop_waiting(self, item: Item) -> None:
-        if item.is_waiting:
-            item.is_waiting = False
-            self.stats.waiting_rows -= item.rows
-
-    def _expire(self, item: Item) -> None:
-        if not item.future.done():
-            self.stats.expired += 1
-            waited = self._loop.time() - item.queued_at
-            item.future.set_exception(
-                DeadlineMissed(f"There was no answer within {waited:.1f} seconds.")
-            )
 
     # --- Computing ------------------------------------------------------------------------
 
-    async def _run(self) -> None:
+    async def _work(self) -> None:
         while batch := self._form_batch():
             await self._compute(batch)
             await asyncio.sleep(0)  # what was quick is sent, and what came meanwhile is read
-        self._running = None
 
     def _form_batch(self) -> list[Item]:
         """The oldest that somebody still waits for, and those behind it that may join it."""
         batch: list[Item] = []
         passed: list[Item] = []
         room = 0
-        while self._waiting and (room > 0 or not batch):
-            item = self._waiting.popleft()
-            if item.future.done():
-                continue
+        while (room > 0 or not batch) and (item := self._next()):
             if not batch:
                 room = item.most
-            if not batch or (item.key == batch[0].key and item.rows <= room):
+            if not batch or (item.key == batch[0].key and item.size <= room):
                 batch.append(item)
-                room -= item.rows
+                room -= item.size
                 self._stop_waiting(item)
             else:
                 passed.append(item)
-        self._waiting.extendleft(reversed(passed))
+        self._return(passed)
         return batch
 
     async def _compute(self, batch: list[Item]) -> None:
-        rows, started = sum(item.rows for item in batch), self._loop.time()
+        rows, started = sum(item.size for item in batch), self._loop.time()
         self.stats.running_rows = rows
         try:
             if self._is_quick(batch[0].key, rows):
@@ -269,7 +213,7 @@ class Batcher:
         results = self._compute_joined(batch)
         seconds = time.perf_counter() - started
         self._timed_key = batch[0].key
-        self._row_seconds = seconds / max(1, sum(item.rows for item in batch))
+        self._row_seconds = seconds / max(1, sum(item.size for item in batch))
         return results
 
     def _compute_joined(self, batch: list[Item]) -> Sequence[Inputs | ServeError]:
@@ -282,7 +226,7 @@ class Batcher:
                 for name in batch[0].inputs
             }
             outputs = self._runtime.predict(joined, batch[0].outputs)
-            return _split(outputs, [item.rows for item in batch])
+            return _split(outputs, [item.size for item in batch])
         except Exception:  # noqa: BLE001  (whatever the library raises: one may be to blame)
             return [self._compute_one(item) for item in batch]
 
@@ -290,16 +234,16 @@ class Batcher:
         """A request larger than a batch is computed in parts."""
         step = item.most
         try:
-            if item.rows <= step:
+            if item.size <= step:
                 return self._runtime.predict(item.inputs, item.outputs)
             parts = [
                 self._runtime.predict(_cut(item.inputs, start, start + step), item.outputs)
-                for start in range(0, item.rows, step)
+                for start in range(0, item.size, step)
             ]
         except ServeError as error:  # the runtime knows what is wrong with it
             return error
         except Exception as error:  # noqa: BLE001  (its sentence is all that is known)
-            return ComputeFailed(f"The model could not compute this: {_first_line(error)}")
+            return ComputeFailed(f"The model could not compute this: {first_line(error)}")
         return {name: np.concatenate([part[name] for part in parts]) for name in item.outputs}
 
 
@@ -313,7 +257,3 @@ def _split(arrays: Inputs, sizes: list[int]) -> list[Inputs]:
     if any(len(array) != ends[-1] for array in arrays.values()):
         raise ValueError("the number of rows changed")
     return [_cut(arrays, end - size, end) for size, end in zip(sizes, ends, strict=True)]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:500]

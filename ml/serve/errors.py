@@ -56,3 +56,8 @@ class NotOffered(ServeError):
     """The model does not do this kind of work."""
 
     code = "not_offered"
+
+
+def first_line(error: Exception) -> str:
+    """What a library says, short enough to be told."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:500]

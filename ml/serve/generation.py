@@ -1,22 +1,21 @@
 """Continuous batching: texts of many requests are written together, a token each at a time.
 
 Who comes joins at the next token and who is done leaves, so a short answer never waits for a long
-one. Belongs to one event loop; the model computes in a thread of its own. What all rows remember
-stays below a number of bytes: a row begins only when it fits to its very end.
+one. What all rows remember stays below a number of bytes: a row begins only when it fits to its
+very end.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from ml.serve.errors import ComputeFailed, DeadlineMissed, LoadRefused, QueueFull, ServeError
+from ml.serve import queue
+from ml.serve.errors import ComputeFailed, LoadRefused, QueueFull, ServeError, first_line
 from ml.serve.language import Language
 from ml.serve.rows import open_rows
 from ml.serve.sampling import Sampler, Sampling
@@ -73,22 +72,10 @@ class Text:
 
 
 @dataclass
-class Stats:
-    """Counts and sums since the start."""
-
-    requests: int = 0
+class Stats(queue.Stats):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     steps: int = 0
-    compute_seconds: float = 0.0
-    queue_seconds: float = 0.0
-    refused: int = 0
-    expired: int = 0
-    cancelled: int = 0
-    failed: int = 0
-    waiting: int = 0
-    running_rows: int = 0
-    largest_batch_rows: int = 0
 
 
 class Row:
@@ -133,36 +120,28 @@ class Row:
 
 
 @dataclass(eq=False, slots=True)
-class Item:
-    """One request; its rows, once they are being written."""
-
+class Item(queue.Item[Text]):
     wish: Wish
     tell: Tell | None
-    queued_at: float
-    future: asyncio.Future[Text]
     rows: list[Row] = field(default_factory=list)
+    """Once they are being written."""
     begun_at: float = 0.0
     first_at: float = 0.0
-    is_waiting: bool = True
 
 
 Choice = tuple[Row, int | ServeError]
 
 
-class Generation:
+class Generation(queue.Queue[Item, Stats]):
     """The engine of one model that writes."""
 
     def __init__(self, language: Language, limits: Limits | None = None) -> None:
-        self.stats = Stats()
+        super().__init__(Stats())
         self.language = language
         self._limits = limits or Limits()
         self._rows = open_rows(language)
         self._ends = find_ends(language)
-        self._waiting: deque[Item] = deque()
         self._written: list[Row] = []
-        self._loop = asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="compute")
-        self._running: asyncio.Task[None] | None = None
         self.room = 0
         """Tokens that all rows may remember together."""
         self.context = 0
@@ -173,10 +152,6 @@ class Generation:
         self.room = await self._loop.run_in_executor(self._thread, self._measure)
         longest = self.language.longest
         self.context = self.room if longest is None else min(longest, self.room)
-
-    @property
-    def is_idle(self) -> bool:
-        return self._running is None
 
     def describe(self) -> dict[str, Any]:
         text = {"name": "text", "datatype": "BYTES", "shape": [-1]}
@@ -196,44 +171,11 @@ class Generation:
         if self.stats.waiting >= self._limits.queue:
             self.stats.refused += 1
             raise QueueFull(f"{self.stats.waiting} requests wait for this model already.")
-        item = Item(wish, tell, self._loop.time(), self._loop.create_future())
-        timer = self._loop.call_later(timeout_seconds, self._expire, item)
-        item.future.add_done_callback(lambda _: self._settle(item, timer))
-        self._waiting.append(item)
-        self.stats.waiting += 1
-        if self._running is None:
-            self._running = self._loop.create_task(self._run())
+        item = Item(1, self._loop.time(), self._loop.create_future(), wish, tell)
+        self._take_in(item, timeout_seconds)
         return item.future
 
-    async def drain(self) -> None:
-        """Until everything that was taken in is answered."""
-        while self._running is not None:
-            await asyncio.wait([self._running])
-
-    def close(self) -> None:
-        """After drain()."""
-        self._thread.shutdown()
-
     # --- Taking in ------------------------------------------------------------------------
-
-    def _settle(self, item: Item, timer: asyncio.TimerHandle) -> None:
-        """Answered, expired, or its client went away: what waited takes no more room."""
-        timer.cancel()
-        self.stats.cancelled += item.future.cancelled()
-        self._stop_waiting(item)
-
-    def _stop_waiting(self, item: Item) -> None:
-        if item.is_waiting:
-            item.is_waiting = False
-            self.stats.waiting -= 1
-
-    def _expire(self, item: Item) -> None:
-        if not item.future.done():
-            self.stats.expired += 1
-            waited = self._loop.time() - item.queued_at
-            item.future.set_exception(
-                DeadlineMissed(f"The text was not complete within {waited:.1f} seconds.")
-            )
 
     def _admit(self) -> list[Row]:
         """The rows that begin now: the oldest requests first, as long as they fit."""
@@ -241,10 +183,7 @@ class Generation:
         passed: list[Item] = []
         if self._written and not self._rows.joins_midway:
             return joining
-        while self._waiting:
-            item = self._waiting.popleft()
-            if item.future.done():
-                continue
+        while item := self._next():
             rows = [self._row(item, number) for number in range(item.wish.count)]
             if not self._fits(joining, rows):
                 passed.append(item)
@@ -255,7 +194,7 @@ class Generation:
             item.rows, item.begun_at = rows, self._loop.time()
             self.stats.queue_seconds += item.begun_at - item.queued_at
             joining += rows
-        self._waiting.extendleft(reversed(passed))
+        self._return(passed)
         return joining
 
     def _row(self, item: Item, number: int) -> Row:
@@ -277,12 +216,9 @@ class Generation:
 
     # --- Writing --------------------------------------------------------------------------
 
-    async def _run(self) -> None:
-        try:
-            while self._waiting or self._written:
-                await self._write()
-        finally:
-            self._running = None
+    async def _work(self) -> None:
+        while self._waiting or self._written:
+            await self._write()
 
     async def _write(self) -> None:
         """One token for everybody."""
@@ -407,5 +343,4 @@ def _bucket(length: int) -> int:
 
 
 def _failed(error: Exception) -> ComputeFailed:
-    sentence = (str(error).strip() or type(error).__name__).splitlines()[0][:500]
-    return ComputeFailed(f"The model could not go on: {sentence}")
+    return ComputeFailed(f"The model could not go on: {first_line(error)}")

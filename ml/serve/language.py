@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM,
 from transformers import AutoModelForSequenceClassification as AutoClassifier
 
 from ml.formats.huggingface import read_json
-from ml.serve.errors import ContextLengthExceeded, InvalidInput, LoadRefused
+from ml.serve.errors import ContextLengthExceeded, InvalidInput, LoadRefused, first_line
 from ml.serve.runtimes import Options, find_language_task
 from ml.train.recipes.bases import count_positions
 
@@ -61,7 +61,7 @@ class Language:
         except MemoryError:
             raise
         except Exception as error:  # it is a stranger's folder: whatever is wrong with it
-            raise LoadRefused(f"transformers cannot load it: {_first_line(error)}") from error
+            raise LoadRefused(f"transformers cannot load it: {first_line(error)}") from error
         self.model.to(self.device).eval()
         self.parameters = sum(each.numel() for each in self.model.parameters())
         self.threads = options.threads if self.parameters >= THREADS_PAY_FROM else 1
@@ -97,7 +97,7 @@ class Language:
             )
         except Exception as error:  # a template is a program of its own
             raise InvalidInput(
-                f"The model's chat template refuses this: {_first_line(error)}", field="messages"
+                f"The model's chat template refuses this: {first_line(error)}", field="messages"
             ) from error
         (tokens,) = self.encode([text], add_special_tokens=False)
         return tokens
@@ -113,7 +113,3 @@ def _longest(model: Any, tokenizer: Any) -> int | None:
 def _read_preprocess(folder: Path) -> dict[str, Any]:
     path = folder / "preprocess.json"
     return read_json(path) if path.is_file() else {}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:500]

@@ -63,7 +63,7 @@ def test_who_goes_away_cancels_its_request(running: WorkerProcess) -> None:
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
         async with asyncio.timeout(30):
-            while (await connection.ask({"kind": "stats"}))[0]["waiting_rows"]:
+            while (await connection.ask({"kind": "stats"}))[0]["waiting"]:
                 await asyncio.sleep(0.01)
         connection.close()
 

@@ -73,7 +73,7 @@ def waiting_rows(served: Served) -> int:
 def _waiting_rows(path: str) -> int:
     asker = Asker(path)
     asker.send({"kind": "stats", "id": 1})
-    rows: int = asker.receive()[0]["waiting_rows"]
+    rows: int = asker.receive()[0]["waiting"]
     asker.close()
     return rows
 

@@ -257,7 +257,7 @@ def test_whoever_goes_away_is_forgotten(tmp_path: Path) -> None:
             assert asker.predict({"x": [[0, 0, 0, 0]]})[0]["ok"]
             asker.send({"kind": "stats", "id": 0})
             stats, _ = asker.receive()
-    assert stats["waiting_rows"] == 0
+    assert stats["waiting"] == 0
     assert stats["requests"] + stats["cancelled"] >= 1
 
 
