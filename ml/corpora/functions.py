@@ -60,12 +60,17 @@ def _functions_of(path: Path, name: str) -> Iterator[Function]:
 def functions_in(source: str, file: str) -> Iterator[Function]:
     """Raises SyntaxError and ValueError where it is no Python."""
     tree = _parse(source)
-    lines = source.splitlines()
+    lines = lines_of(source)
     for node in _definitions(tree):
         first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
         last = node.end_lineno or node.lineno
         text = textwrap.dedent("\n".join(lines[first - 1 : last]))
         yield Function(text + "\n", file, first, last)
+
+
+def lines_of(source: str) -> list[str]:
+    """As Python counts them: a form feed, or what else str.splitlines ends a line at, ends none."""
+    return source.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
 
 
 def _parse(source: str) -> ast.Module:

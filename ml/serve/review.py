@@ -7,8 +7,11 @@ it is a stranger's all the same, so this belongs in a locked process.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +19,26 @@ from typing import Any
 import numpy as np
 
 from ml.corpora.findings import Finding, scan
-from ml.corpora.functions import functions_in
+from ml.corpora.functions import Function, functions_in, lines_of
 from ml.serve.batcher import Batcher
-from ml.serve.errors import ComputeFailed, ContextLengthExceeded, NotOffered, ServeError
+from ml.serve.errors import (
+    ComputeFailed,
+    ContextLengthExceeded,
+    DeadlineMissed,
+    NotOffered,
+    ServeError,
+)
+from ml.serve.signature import Array
 
+BOM = "\ufeff"
 WINDOW_LINES = 120
 OVERLAP = 4
 """A window shares this part of its lines with the one before: nothing is cut in two in both."""
+PARTS_AT_ONCE = 256
 EMPTY = "There is no code in this: the verdict is what the classifier says of nothing."
+GAVE_UP = (
+    "The rules gave up on a part of this code, as nested as it is: they may have missed lines."
+)
 UNPARSABLE = "This does not parse as Python, so it is judged by its words alone."
 BY_STYLE = "No rule names a line: the classifier judges by the words and the structure of the code."
 
@@ -48,12 +63,15 @@ class Review:
 
 
 async def review(engine: Batcher, source: str, worst: str, timeout_seconds: float) -> Review:
-    """Raises NotOffered where the model is no classifier of texts that knows the class `worst`, and
-    what the batcher raises."""
+    """Raises NotOffered where the model is no classifier of texts that knows the class `worst`,
+    DeadlineMissed, and what the batcher raises."""
     try:
-        return await _review(engine, source, worst, timeout_seconds)
+        async with asyncio.timeout(timeout_seconds):
+            return await _review(engine, source.removeprefix(BOM), worst, timeout_seconds)
     except ServeError:
         raise
+    except TimeoutError:
+        raise DeadlineMissed(f"There was no verdict within {timeout_seconds:g} seconds.") from None
     except Exception as error:  # whatever the rules make of a stranger's code
         raise ComputeFailed(f"This code cannot be reviewed: {error}") from error
 
@@ -61,43 +79,51 @@ async def review(engine: Batcher, source: str, worst: str, timeout_seconds: floa
 async def _review(engine: Batcher, source: str, worst: str, timeout_seconds: float) -> Review:
     name, classes = _require_classifier(engine, worst)
     look = asyncio.get_running_loop().run_in_executor
-    findings, is_parsable = await look(None, _find, source)
+    functions, findings, notes = await look(None, _look, source)
     most_lines = WINDOW_LINES
     while True:
-        parts = await look(None, lambda lines: list(split(source, lines)), most_lines)
-        texts = np.array([part.text for part in parts], dtype=object)
+        parts = await look(None, split, source, functions, most_lines)
         try:
-            answer = await engine.submit({name: texts}, ("label", "probabilities"), timeout_seconds)
+            shares = await _judge(engine, name, parts, timeout_seconds)
             break
         except ContextLengthExceeded:
             if most_lines == 1:
                 raise
             most_lines //= 2
-    shares = answer.outputs["probabilities"]
-    return _conclude(parts, classes, shares, worst, findings, _notes(source, is_parsable))
+    return _conclude(parts, classes, shares, worst, findings, notes)
 
 
-def split(source: str, most_lines: int = WINDOW_LINES) -> Iterator[Part]:
+async def _judge(engine: Batcher, name: str, parts: list[Part], timeout_seconds: float) -> Array:
+    """The shares of the classes, (parts, classes). Some at a time: between them others are
+    answered, and no file has too many parts."""
+    shares = []
+    for start in range(0, len(parts), PARTS_AT_ONCE):
+        texts = [part.text for part in parts[start : start + PARTS_AT_ONCE]]
+        rows = {name: np.array(texts, dtype=object)}
+        answer = await engine.submit(rows, ("label", "probabilities"), timeout_seconds)
+        shares.append(answer.outputs["probabilities"])
+    return np.concatenate(shares)
+
+
+# --- Parts --------------------------------------------------------------------------------
+
+
+def split(source: str, functions: list[Function], most_lines: int = WINDOW_LINES) -> list[Part]:
     """The functions, and what stands outside of them; all of it where it has none or only one."""
-    lines = source.splitlines() or [""]
-    try:
-        functions = list(functions_in(source, ""))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        functions = []
+    lines = lines_of(source)
     if len(functions) < 2:
-        yield from _windows(Part(1, len(lines), source), most_lines)
-        return
+        return list(_windows(Part(1, len(lines), source), most_lines))
     inside = {n for each in functions for n in range(each.first_line, each.last_line + 1)}
     outside = [(number, line) for number, line in enumerate(lines, 1) if number not in inside]
-    for each in functions:
-        yield from _windows(Part(each.first_line, each.last_line, each.text), most_lines)
+    parts = [Part(each.first_line, each.last_line, each.text) for each in functions]
     if any(line.strip() for _, line in outside):
         rest = "\n".join(line for _, line in outside) + "\n"
-        yield from _windows(Part(outside[0][0], outside[-1][0], rest), most_lines)
+        parts.append(Part(outside[0][0], outside[-1][0], rest))
+    return [window for part in parts for window in _windows(part, most_lines)]
 
 
 def _windows(part: Part, most_lines: int) -> Iterator[Part]:
-    lines = part.text.splitlines()
+    lines = lines_of(part.text)
     if len(lines) <= most_lines:
         yield part
         return
@@ -122,33 +148,70 @@ def _require_classifier(engine: Batcher, worst: str) -> tuple[str, list[str]]:
     return signature.inputs[0].name, classes
 
 
-def _find(source: str) -> tuple[list[Finding], bool]:
-    """What the rules find, and whether the code parses. Bandit reads files; this one lies in
-    memory, for a locked process may write no other."""
+# --- Rules --------------------------------------------------------------------------------
+
+
+def _look(source: str) -> tuple[list[Function], list[Finding], list[str]]:
+    """The functions, what the rules find, and what is to be said of both."""
+    if not source.strip():
+        return [], [], [EMPTY]
     try:
-        list(functions_in(source, ""))
+        functions = list(functions_in(source, ""))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return [], False
+        return [], [], [UNPARSABLE]
+    with _complaints() as told:
+        findings = _find(source)
+    return functions, findings, [GAVE_UP] if told else []
+
+
+def _find(source: str) -> list[Finding]:
+    """Bandit reads files; this one lies in memory, for a locked process may write no other."""
+    lines = lines_of(source)
+    # A comment there may name an encoding: Bandit would read another text than Python runs.
+    lines[:2] = ["" if line.lstrip().startswith("#") else line for line in lines[:2]]
     file = os.memfd_create("code")
     try:
         with os.fdopen(os.dup(file), "wb") as stream:
-            stream.write(source.encode())
+            stream.write("\n".join(lines).encode())
         found = scan([Path(f"/proc/self/fd/{file}")])
     finally:
         os.close(file)
-    return [finding for findings in found.values() for finding in findings], True
+    return [finding for findings in found.values() for finding in findings]
 
 
-def _notes(source: str, is_parsable: bool) -> list[str]:
-    if not source.strip():
-        return [EMPTY]
-    return [] if is_parsable else [UNPARSABLE]
+class _Listener(logging.Handler):
+    """Of what is logged in the thread that made it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.told: list[logging.LogRecord] = []
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self.told.append(record)
+
+
+@contextmanager
+def _complaints() -> Iterator[list[logging.LogRecord]]:
+    """Rules that give up say so in Bandit's log alone, with a traceback for each place: hostile
+    code would fill ours."""
+    log, listener = logging.getLogger("bandit"), _Listener()
+    log.propagate = False
+    log.addHandler(listener)
+    try:
+        yield listener.told
+    finally:
+        log.removeHandler(listener)
+
+
+# --- The verdict --------------------------------------------------------------------------
 
 
 def _conclude(
     parts: list[Part],
     classes: list[str],
-    shares: np.ndarray,
+    shares: Array,
     worst: str,
     findings: list[Finding],
     notes: list[str],

@@ -53,6 +53,13 @@ def test_functions_and_methods_are_taken_with_their_decorators(tmp_path: Path) -
     assert (method.file, method.first_line, method.last_line) == ("a.py", 17, 19)
 
 
+def test_only_what_ends_a_line_for_python_ends_one(tmp_path: Path) -> None:
+    root = library(tmp_path, a="x = 1\x0c\n" + SOURCE.replace("return 1", "return '\u2028'"))
+    first, method = list_functions(root, list_files(root))
+    assert first.text.endswith("    return a\n")
+    assert (method.first_line, method.last_line) == (18, 20)
+
+
 def test_a_copy_counts_once(tmp_path: Path) -> None:
     root = library(tmp_path, a=SOURCE, b=SOURCE)
     assert {each.file for each in list_functions(root, list_files(root))} == {"a.py"}
