@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.core.validators import ProhibitNullCharactersValidator
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -105,10 +106,20 @@ class GeneratedSerializer(serializers.Serializer[Any]):
     usage = UsageSerializer()
 
 
+class CodeField(serializers.CharField):
+    """Whatever a file holds: nothing, or NULs, which are kept nowhere."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(trim_whitespace=False, allow_blank=True, **options)
+        self.validators = [
+            each
+            for each in self.validators
+            if not isinstance(each, ProhibitNullCharactersValidator)
+        ]
+
+
 class ClassifySerializer(_Asked):
-    code = serializers.CharField(
-        max_length=LONGEST_PROMPT, trim_whitespace=False, allow_blank=True, help_text="or any text"
-    )
+    code = CodeField(max_length=LONGEST_PROMPT, help_text="or any text")
 
 
 class CodePartSerializer(serializers.Serializer[Any]):

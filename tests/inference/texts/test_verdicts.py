@@ -43,12 +43,34 @@ def test_the_worst_function_decides_for_a_file(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "note"), [("", "no code"), ("def f(:", "does not parse"), ("(" * 9999, "parse")]
+    ("code", "note"),
+    [("", "no code"), ("def f(:", "does not parse"), ("(" * 9999, "parse"), ("os\0", "parse")],
 )
 def test_any_code_gets_a_verdict_and_a_note(served: Served, code: str, note: str) -> None:
     made = send(served, "classify", {"code": code, "task": "security"}).json()
     assert made["label"] in ("safe", "vulnerable")
     assert any(note in each for each in made["notes"])
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        (b'{"code": "%s"}' % (b"x" * 10**7), 422, "400000"),
+        (b'{"code": "\xff\xfe"}', 400, "JSON"),
+        (b'{"code": "\\ud800"}', 400, "JSON"),
+        (b'{"code": %s}' % (b"[" * 10**5 + b"]" * 10**5), 400, "depth"),
+    ],
+    ids=["10 MB", "not UTF-8", "half a character", "nested"],
+)
+def test_what_is_no_text_or_too_long_is_refused(
+    served: Served, body: bytes, status: int, said: str
+) -> None:
+    with served.client() as client:
+        answer = client.post(
+            "/api/v1/inference/classify", content=body, headers={"content-type": "application/json"}
+        )
+    assert answer.status_code == status, answer.text
+    assert said in answer.json()["detail"]
 
 
 def test_other_tasks_are_classifiers_of_that_alias_or_name(served: Served) -> None:
