@@ -2,12 +2,9 @@
 
 An endpoint is a `Route` (inference.plane.routes): method, path, a DRF view and a coroutine.
 
-    class GenerateView(APIView):                   # guards and describes: it is in urls.py, too
-        permission_classes = (IsViewer,)
-
-        @extend_schema(summary="…", request=…, responses=…)
-        def post(self, request: Request) -> Admitted:
-            return admit(request)
+    @described(summary="…", request=…, responses=…)
+    class GenerateView(Door):                        # guards and describes: it is in urls.py, too
+        …
 
     async def generate(call: Call) -> Reply:         # answers
         asked = call.json()                          # raises AppError, like everything here may

@@ -14,20 +14,15 @@ from typing import Any, ClassVar
 
 import orjson
 from django.conf import settings
-from drf_spectacular.utils import extend_schema
-from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from inference.models import LoadedModel
 from inference.open_inference_serializers import InferredSerializer, InferSerializer
 from inference.plane import tensors
 from inference.plane.bodies import too_large
-from inference.plane.gate import Admitted, admit
-from inference.plane.routes import Call, Headers, Reply, Route
+from inference.plane.routes import Call, Door, Headers, Reply, Route, described
 from inference.plane.workers import workers
 from inference.services import LoadFailed, NotLoaded
 from ml.serve.frames import Header
-from mlserver.api.permissions import IsViewer
 from mlserver.lib.errors import AppError, Invalid, Malformed, NotFound
 
 PATHS = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
@@ -55,17 +50,13 @@ def protocol_errors() -> Iterator[None]:
         raise Refused(error.detail, code=error.code, errors=error.errors) from error
 
 
-class InferView(APIView):
-    permission_classes = (IsViewer,)
-
-    @extend_schema(
-        summary="Predict, by the Open Inference Protocol",
-        request=InferSerializer,
-        responses=InferredSerializer,
-    )
-    def post(self, request: Request, name: str = "", version: str = "") -> Admitted:
-        """Tensors as JSON, or as binary data behind it (`Inference-Header-Content-Length`)."""
-        return admit(request)
+@described(
+    summary="Predict, by the Open Inference Protocol",
+    request=InferSerializer,
+    responses=InferredSerializer,
+)
+class InferView(Door):
+    """Tensors as JSON, or as binary data behind it (`Inference-Header-Content-Length`)."""
 
 
 @dataclass(frozen=True, slots=True)

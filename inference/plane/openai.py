@@ -16,20 +16,16 @@ from typing import Any
 
 import orjson
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiExample, extend_schema
+from drf_spectacular.utils import OpenApiExample
 from rest_framework.exceptions import ValidationError
-from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from inference import texts, verdicts
 from inference.openai_serializers import ChatSerializer, CompletionSerializer, EmbeddingsSerializer
-from inference.plane.gate import Admitted, admit
-from inference.plane.routes import EVENTS, Call, Reply, Route
+from inference.plane.routes import EVENTS, Call, Door, Reply, Route, described
 from inference.plane.threads import in_thread
 from inference.references import find_reference
 from inference.texts import Piece, Pieces, Wish, Written
 from mlserver.api.errors import from_validation
-from mlserver.api.permissions import IsViewer
 from mlserver.lib.errors import AppError, Invalid, Malformed, NotFound
 
 TIMEOUT_SECONDS = 300.0
@@ -41,56 +37,44 @@ Choice = Callable[[int, str | None, str | None], Body]
 """Index, text and finish_reason, each as the endpoint's streams have it."""
 
 
-class CompletionsView(APIView):
-    permission_classes = (IsViewer,)
-
-    @extend_schema(
-        operation_id="v1_completions",
-        summary="Complete a text (OpenAI)",
-        tags=["openai"],
-        request=CompletionSerializer,
-        responses=OpenApiTypes.OBJECT,
-        examples=[
-            OpenApiExample(
-                "a function",
-                value={"model": "code_generator", "prompt": "def fibonacci(n):", "max_tokens": 64},
-                request_only=True,
-            )
-        ],
-    )
-    def post(self, request: Request) -> Admitted:
-        """As OpenAI's, for any model that writes text."""
-        return admit(request)
+@described(
+    operation_id="v1_completions",
+    summary="Complete a text (OpenAI)",
+    tags=["openai"],
+    request=CompletionSerializer,
+    responses=OpenApiTypes.OBJECT,
+    examples=[
+        OpenApiExample(
+            "a function",
+            value={"model": "code_generator", "prompt": "def fibonacci(n):", "max_tokens": 64},
+            request_only=True,
+        )
+    ],
+)
+class CompletionsView(Door):
+    """As OpenAI's, for any model that writes text."""
 
 
-class ChatView(APIView):
-    permission_classes = (IsViewer,)
-
-    @extend_schema(
-        operation_id="v1_chat_completions",
-        summary="Answer a chat (OpenAI)",
-        tags=["openai"],
-        request=ChatSerializer,
-        responses=OpenApiTypes.OBJECT,
-    )
-    def post(self, request: Request) -> Admitted:
-        """As OpenAI's, for models with a chat template; others are refused."""
-        return admit(request)
+@described(
+    operation_id="v1_chat_completions",
+    summary="Answer a chat (OpenAI)",
+    tags=["openai"],
+    request=ChatSerializer,
+    responses=OpenApiTypes.OBJECT,
+)
+class ChatView(Door):
+    """As OpenAI's, for models with a chat template; others are refused."""
 
 
-class EmbeddingsView(APIView):
-    permission_classes = (IsViewer,)
-
-    @extend_schema(
-        operation_id="v1_embeddings",
-        summary="Embed (OpenAI)",
-        tags=["openai"],
-        request=EmbeddingsSerializer,
-        responses=OpenApiTypes.OBJECT,
-    )
-    def post(self, request: Request) -> Admitted:
-        """As OpenAI's, for encoders; numbers as a list or as base64 of 32-bit floats."""
-        return admit(request)
+@described(
+    operation_id="v1_embeddings",
+    summary="Embed (OpenAI)",
+    tags=["openai"],
+    request=EmbeddingsSerializer,
+    responses=OpenApiTypes.OBJECT,
+)
+class EmbeddingsView(Door):
+    """As OpenAI's, for encoders; numbers as a list or as base64 of 32-bit floats."""
 
 
 async def complete(call: Call) -> Reply:

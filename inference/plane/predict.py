@@ -6,54 +6,44 @@ import time
 from typing import Any
 
 import orjson
-from drf_spectacular.utils import OpenApiExample, extend_schema
-from rest_framework.request import Request
-from rest_framework.views import APIView
+from drf_spectacular.utils import OpenApiExample
 
 from inference.demand import find_or_load
 from inference.models import LoadedModel
-from inference.plane.gate import Admitted, admit
-from inference.plane.routes import Call, Reply, Route
+from inference.plane.routes import Call, Door, Reply, Route, described
 from inference.plane.workers import workers
 from inference.serializers import PredictionSerializer, PredictSerializer
 from ml.serve.frames import Header
-from mlserver.api.permissions import IsViewer
 
 PATH = "/api/v1/predict"
 
 
-class PredictView(APIView):
-    """Whoever may read may ask a model."""
-
-    permission_classes = (IsViewer,)
-
-    @extend_schema(
-        summary="Predict",
-        request=PredictSerializer,
-        responses=PredictionSerializer,
-        examples=[
-            OpenApiExample(
-                "a row of a table",
-                value={
-                    "model_name": "iris",
-                    "inputs": [
-                        {
-                            "sepal_length_cm": 5.1,
-                            "sepal_width_cm": 3.5,
-                            "petal_length_cm": 1.4,
-                            "petal_width_cm": 0.2,
-                        }
-                    ],
-                },
-                request_only=True,
-            )
-        ],
-    )
-    def post(self, request: Request) -> Admitted:
-        """Named inputs, or rows. A model that is not in memory is loaded first, for operators; for
-        others that is 409. 503 with Retry-After while the model's queue is full or its
-        worker is replaced, 504 when `timeout_seconds` are over."""
-        return admit(request)
+@described(
+    summary="Predict",
+    request=PredictSerializer,
+    responses=PredictionSerializer,
+    examples=[
+        OpenApiExample(
+            "a row of a table",
+            value={
+                "model_name": "iris",
+                "inputs": [
+                    {
+                        "sepal_length_cm": 5.1,
+                        "sepal_width_cm": 3.5,
+                        "petal_length_cm": 1.4,
+                        "petal_width_cm": 0.2,
+                    }
+                ],
+            },
+            request_only=True,
+        )
+    ],
+)
+class PredictView(Door):
+    """Named inputs, or rows. A model that is not in memory is loaded first, for operators; for
+    others that is 409. 503 with Retry-After while the model's queue is full or its
+    worker is replaced, 504 when `timeout_seconds` are over."""
 
 
 async def predict(call: Call) -> Reply:

@@ -7,13 +7,10 @@ from contextlib import aclosing
 from typing import Any
 
 import orjson
-from drf_spectacular.utils import OpenApiExample, extend_schema
-from rest_framework.request import Request
-from rest_framework.views import APIView
+from drf_spectacular.utils import OpenApiExample
 
 from inference import texts, verdicts
-from inference.plane.gate import Admitted, admit
-from inference.plane.routes import EVENTS, Call, Reply, Route
+from inference.plane.routes import EVENTS, Call, Door, Reply, Route, described
 from inference.plane.threads import in_thread
 from inference.references import CODE_GENERATOR, find_reference
 from inference.text_serializers import (
@@ -25,7 +22,6 @@ from inference.text_serializers import (
     VerdictSerializer,
 )
 from inference.texts import Piece, Pieces, Wish, Written
-from mlserver.api.permissions import IsViewer
 from mlserver.lib.errors import AppError
 from mlserver.lib.sse import encode_event
 
@@ -35,27 +31,23 @@ SECURITY, EMBEDDING = "security", "embedding"
 """Tasks of requests that name neither a task nor a model."""
 
 
-class GenerateView(APIView):
-    permission_classes = (IsViewer,)
-
-    @extend_schema(
-        summary="Generate",
-        tags=["inference"],
-        request=GenerateSerializer,
-        responses=GeneratedSerializer,
-        examples=[
-            OpenApiExample(
-                "a function",
-                value={"prompt": "def fibonacci(n):", "max_length": 100, "temperature": 0.7},
-                request_only=True,
-            )
-        ],
-    )
-    def post(self, request: Request) -> Admitted:
-        """Goes on with a prompt. Without a model, and without a task, it is the model
-        `code_generator`. 400 `context_length_exceeded` where the prompt is too long for the model:
-        nothing is ever cut. A model that is not in memory is loaded first, for operators."""
-        return admit(request)
+@described(
+    summary="Generate",
+    tags=["inference"],
+    request=GenerateSerializer,
+    responses=GeneratedSerializer,
+    examples=[
+        OpenApiExample(
+            "a function",
+            value={"prompt": "def fibonacci(n):", "max_length": 100, "temperature": 0.7},
+            request_only=True,
+        )
+    ],
+)
+class GenerateView(Door):
+    """Goes on with a prompt. Without a model, and without a task, it is the model
+    `code_generator`. 400 `context_length_exceeded` where the prompt is too long for the model:
+    nothing is ever cut. A model that is not in memory is loaded first, for operators."""
 
 
 async def generate(call: Call) -> Reply:
@@ -128,27 +120,23 @@ async def _find(asked: dict[str, Any], default: str) -> tuple[str, str]:
     return (asked["model"] or reference) if is_named else default, reference
 
 
-class ClassifyView(APIView):
-    permission_classes = (IsViewer,)
-
-    @extend_schema(
-        summary="Classify",
-        tags=["inference"],
-        request=ClassifySerializer,
-        responses=VerdictSerializer,
-        examples=[
-            OpenApiExample(
-                "is it safe?",
-                value={"code": "import os; os.system('rm -rf /')", "task": "security"},
-                request_only=True,
-            )
-        ],
-    )
-    def post(self, request: Request) -> Admitted:
-        """Tells code, or any text, apart. Task `security` (the default) answers vulnerable or safe,
-        with the lines and the rules that speak for it; a long file is judged function by function
-        and the worst decides. Code is never run. Any other task is an alias of a classifier."""
-        return admit(request)
+@described(
+    summary="Classify",
+    tags=["inference"],
+    request=ClassifySerializer,
+    responses=VerdictSerializer,
+    examples=[
+        OpenApiExample(
+            "is it safe?",
+            value={"code": "import os; os.system('rm -rf /')", "task": "security"},
+            request_only=True,
+        )
+    ],
+)
+class ClassifyView(Door):
+    """Tells code, or any text, apart. Task `security` (the default) answers vulnerable or safe,
+    with the lines and the rules that speak for it; a long file is judged function by function
+    and the worst decides. Code is never run. Any other task is an alias of a classifier."""
 
 
 async def classify(call: Call) -> Reply:
@@ -177,24 +165,20 @@ async def classify(call: Call) -> Reply:
     return Reply(orjson.dumps(answer), model=str(verdict.loaded))
 
 
-class EmbedView(APIView):
-    permission_classes = (IsViewer,)
-
-    @extend_schema(
-        summary="Embed",
-        tags=["inference"],
-        request=EmbedSerializer,
-        responses=EmbeddedSerializer,
-        examples=[
-            OpenApiExample(
-                "two texts", value={"model": "encoder", "input": ["one", "two"]}, request_only=True
-            )
-        ],
-    )
-    def post(self, request: Request) -> Admitted:
-        """A vector for each text: the mean of what an encoder makes of its tokens. Without a model
-        it is the one with the alias `embedding`."""
-        return admit(request)
+@described(
+    summary="Embed",
+    tags=["inference"],
+    request=EmbedSerializer,
+    responses=EmbeddedSerializer,
+    examples=[
+        OpenApiExample(
+            "two texts", value={"model": "encoder", "input": ["one", "two"]}, request_only=True
+        )
+    ],
+)
+class EmbedView(Door):
+    """A vector for each text: the mean of what an encoder makes of its tokens. Without a model
+    it is the one with the alias `embedding`."""
 
 
 async def embed(call: Call) -> Reply:
