@@ -1,14 +1,15 @@
 """What is doubtful about a dataset before one learns from it, in sentences that say what to do."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ml.data.content import Array, Column, Content, Pictures, Rows, Texts
+from ml.data.content import Array, Column, Content, Pictures, Rows
 from ml.data.parts import find_splits, part_columns
-from ml.data.rows import Hashes, count_repeated, hash_pictures, hash_rows
-from ml.data.target import classes_of
+from ml.data.rows import Hashes, count_repeated, hash_pictures, hash_rows, mix
+from ml.data.target import classes_of, count_values
 
 LONG_WORDS = 1_500
 """About 2,000 tokens: more than most models read."""
@@ -22,10 +23,10 @@ def check_content(content: Content, target: str | None) -> list[Check]:
     """`check` (duplicates, contradictions, overlap, balance, long), `count` and `message` of each
     doubt; an empty list where there is none."""
     if isinstance(content, Pictures):
-        label, features = content.labels, hash_pictures(content.pixels)
+        label, features = content.labels, hash_pictures(content)
         return [*_repeats(features, label), *_balance(label)]
-    if isinstance(content, Texts):
-        return [*_duplicates(hash_rows(content.columns)), *_long(content.columns)]
+    if content.unit is not None:
+        return [*_duplicates(hash_rows(content)), *_long(content.columns)]
     label_of_rows = next((each for each in content.columns if each.name == target), None)
     features = _hash_features(content, target)
     return [
@@ -38,13 +39,14 @@ def check_content(content: Content, target: str | None) -> list[Check]:
 
 def _hash_features(rows: Rows, target: str | None) -> Hashes:
     beside = {target, *part_columns(rows)}
-    return hash_rows([each for each in rows.columns if each.name not in beside] or rows.columns)
+    names = [each.name for each in rows.columns if each.name not in beside]
+    return hash_rows(rows, names or None)
 
 
 def _repeats(features: Hashes, label: Column | None) -> list[Check]:
     if label is None:
         return _duplicates(features)
-    whole = hash_rows([Column("features", "integer", features.view(np.int64)), label])
+    whole = mix([features, label.hashes])
     found = _duplicates(whole)
     if classes_of(label) is None:
         return found
@@ -98,10 +100,9 @@ def _overlap(features: Hashes, splits: Array | None) -> list[Check]:
 
 
 def _balance(label: Column) -> list[Check]:
-    known = label.values[~label.missing]
-    if classes_of(label) is None or not len(known):
+    if not classes_of(label):
         return []
-    counted = Counter(known.tolist()).most_common()
+    counted = count_values(label).most_common()
     (_, most), (rarest, fewest) = counted[0], counted[-1]
     if len(counted) < 2 or fewest * RARE > most:
         return []
@@ -117,14 +118,12 @@ def _balance(label: Column) -> list[Check]:
     ]
 
 
-def _long(columns: list[Column]) -> list[Check]:
+def _long(columns: Sequence[Column]) -> list[Check]:
     found = []
     for column in columns:
         if column.type != "string":
             continue
-        # Texts below this length cannot have so many words; most need no splitting.
-        texts = (text for text in column.values if text is not None and len(text) > LONG_WORDS)
-        count = sum(len(text.split()) > LONG_WORDS for text in texts)
+        count = sum(_is_long(text) for batch in column.batches() for text in batch.values)
         if count:
             message = (
                 f"{count:,} texts in {column.name!r} have more than {LONG_WORDS:,} words: models"
@@ -132,6 +131,11 @@ def _long(columns: list[Column]) -> list[Check]:
             )
             found.append(_told("long", count, message))
     return found
+
+
+def _is_long(text: str | None) -> bool:
+    # Texts below this length cannot have so many words; most need no splitting.
+    return text is not None and len(text) > LONG_WORDS and len(text.split()) > LONG_WORDS
 
 
 def _told(check: str, count: int, message: str) -> Check:

@@ -1,8 +1,12 @@
 """What a dataset file turns out to hold: columns of rows, or images with labels.
 
-What readers return and what the trainer gets is defined here; nothing here reads files.
+What describes a dataset and what the trainer gets is defined here; nothing here reads files.
+Rows may be more than memory holds: whoever looks at all of them takes them batch by batch.
 """
 
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -50,34 +54,74 @@ class Column:
 
     @property
     def missing(self) -> NDArray[np.bool_]:
-        if self.values.dtype.kind == "f":
-            return np.isnan(self.values)
-        if self.values.dtype.kind == "O":
-            return np.fromiter((value is None for value in self.values), bool, len(self.values))
-        return np.zeros(len(self.values), bool)
+        return find_missing(self.values)
+
+    @property
+    def nulls(self) -> int:
+        return int(self.missing.sum())
 
     @property
     def is_empty(self) -> bool:
-        return bool(self.missing.all())
+        return self.nulls == len(self)
+
+    @property
+    def hashes(self) -> NDArray[np.uint64]:
+        """A number for each row: equal values have equal ones, within this process."""
+        return hash_values(self.values)
+
+    def batches(self) -> Iterator[Column]:
+        """The column in parts, in order."""
+        yield self
+
+    def pick(self, row: int) -> Any:
+        return self.values[row]
+
+    def __len__(self) -> int:
+        return len(self.values)
 
 
 @dataclass(frozen=True)
 class Rows:
     """A table as it stands in the file; `target` is what the format itself says, if it does."""
 
-    columns: list[Column]
+    columns: Sequence[Column]
     target: str | None = None
     warnings: list[str] = field(default_factory=list)
+    unit: Literal["line", "paragraph"] | None = None
+    """What a row of plain text is, which is one column; None for a table."""
+
+    def column(self, name: str) -> Column:
+        return next(column for column in self.columns if column.name == name)
+
+    def batches(self, names: Collection[str] | None = None) -> Iterator[Rows]:
+        """The rows in parts, in order; with these columns only, where they are named."""
+        yield Rows([each for each in self.columns if names is None or each.name in names])
+
+    def slice(self, start: int, end: int) -> Rows:
+        return Rows([Column(each.name, each.type, each.values[start:end]) for each in self.columns])
 
     def __len__(self) -> int:
-        return len(self.columns[0].values)
+        return len(self.columns[0])
 
 
-@dataclass(frozen=True)
-class Texts(Rows):
-    """Plain text as one column; there is nothing to tell it by, so it has no target."""
+def find_missing(values: Array) -> NDArray[np.bool_]:
+    if values.dtype.kind == "f":
+        return np.isnan(values)
+    if values.dtype.kind == "O":
+        return np.fromiter((value is None for value in values), bool, len(values))
+    return np.zeros(len(values), bool)
 
-    unit: Literal["line", "paragraph"] = "line"
+
+def hash_values(values: Array) -> NDArray[np.uint64]:
+    if values.dtype.kind == "O":
+        # Equal texts have equal hashes within one process, which is all that is asked.
+        hashes = np.fromiter((hash(value) for value in values), np.int64, len(values))
+        return hashes.view(np.uint64)
+    if values.dtype.kind != "f":
+        return values.astype(np.int64).view(np.uint64)
+    numbers = values + 0.0  # -0.0 becomes 0.0
+    numbers[np.isnan(numbers)] = np.nan  # one NaN for all
+    return numbers.view(np.uint64)
 
 
 @dataclass(frozen=True)
@@ -88,8 +132,26 @@ class Pictures:
     labels: Column
     warnings: list[str] = field(default_factory=list)
 
+    def batches(self) -> Iterator[Array]:
+        """The images in parts, in order."""
+        yield self.pixels
+
+    def slice(self, start: int, end: int) -> Array:
+        return self.pixels[start:end]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        shape: tuple[int, ...] = self.pixels.shape
+        return shape
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """The smallest and the largest value of any pixel."""
+        extents = [(part.min().item(), part.max().item()) for part in self.batches()]
+        return min(low for low, _ in extents), max(high for _, high in extents)
+
     def __len__(self) -> int:
-        return len(self.pixels)
+        return self.shape[0]
 
 
 Content = Rows | Pictures
@@ -99,18 +161,60 @@ Content = Rows | Pictures
 class Table:
     """Ready to train: features are float64 (NaN = missing), int64 or object (str or None)."""
 
-    features: dict[str, Array]
-    target: Array | None
-    target_name: str | None
+    rows: Rows
+    names: list[str]
+    """Columns to learn from."""
+    keep: NDArray[np.int64]
+    """Rows to learn from; whatever else stands here is of these alone."""
+    target: Array
+    target_name: str
     splits: Array | None = None
     """train, validation or test for each row, where the dataset itself says so."""
     groups: Array | None = None
-    """Rows of one group belong into one part."""
+    """Rows of one number belong into one part."""
+
+    @property
+    def features(self) -> Mapping[str, Array]:
+        """Each column as a whole when it is asked for, and not kept."""
+        return _Features(self)
+
+    def batches(self) -> Iterator[dict[str, Array]]:
+        """The features of the rows, in parts and in order."""
+        start = 0
+        for rows in self.rows.batches(self.names):
+            first, last = np.searchsorted(self.keep, (start, start + len(rows)))
+            kept = self.keep[first:last] - start
+            yield {column.name: as_feature(column.values)[kept] for column in rows.columns}
+            start += len(rows)
+
+    def __len__(self) -> int:
+        return len(self.keep)
+
+
+@dataclass(frozen=True)
+class _Features(Mapping[str, Array]):
+    table: Table
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self.table.names:
+            raise KeyError(name)
+        return as_feature(self.table.rows.column(name).values)[self.table.keep]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.table.names)
+
+    def __len__(self) -> int:
+        return len(self.table.names)
+
+
+def as_feature(values: Array) -> Array:
+    return values.astype(np.int64) if values.dtype == np.bool_ else values
 
 
 @dataclass(frozen=True)
 class Images:
-    """Ready to train: pixels (N, H, W, C) uint8 or float32; labels int64, float64 or text."""
+    """Ready to train: pixels (N, H, W, C) uint8 or float32, mapped from a file as a rule; labels
+    int64, float64 or text."""
 
     pixels: Array
     labels: Array
@@ -150,11 +254,11 @@ def _check_name(name: str, number: int) -> None:
         )
 
 
-def check_finite(name: str, values: Array) -> None:
+def check_finite(name: str, values: Array, rows_before: int = 0) -> None:
     """NaN stands for a missing value; infinity stands for nothing one can learn from."""
     infinite = np.isinf(values)
     if infinite.any():
-        row = int(np.argmax(infinite)) + 1
+        row = rows_before + int(np.argmax(infinite)) + 1
         raise DataError(
             f"Row {row}, column {name!r}: the value is infinite or too large for a number;"
             " correct it or leave it empty.",

@@ -1,55 +1,65 @@
-"""Reads CSV and TSV through pyarrow, and finds the row where a file breaks.
+"""Reads CSV and TSV through pyarrow, batch by batch, and finds the row where a file breaks.
 
-pyarrow is fast and bounded but accepts an unclosed quote in silence, so suspicious
-quotes are looked at again with the strict parser of the standard library.
+The file is read twice: first as text, to find out what every value of a column can be taken for,
+then with these types. pyarrow is fast and bounded but accepts an unclosed quote in silence, so
+suspicious quotes are looked at again with the strict parser of the standard library.
 """
 
 import csv
 import io
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from ml.data.content import (
-    MAX_LINE_BYTES,
-    Array,
-    Column,
-    ColumnType,
-    DataError,
-    Rows,
-    check_finite,
-    check_names,
-)
-from ml.data.text import check_text
+from ml.data.content import MAX_LINE_BYTES, DataError, check_finite, check_names
+from ml.data.stored import Stream
+from ml.data.text import TextFacts, check_text
 
 DELIMITERS = (",", "\t", ";")
 NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
+BLOCK_BYTES = 2 * MAX_LINE_BYTES
+"""A row must lie in one block, and a batch is what a block holds."""
+TRUTH = pa.array(["0", "1", *(word for each in ("true", "false") for word in
+                              (each, each.capitalize(), each.upper()))])  # fmt: skip
+"""What pyarrow takes for a truth value."""
 MOSTLY = 0.8
 """A text column with at least this share of numbers is probably one of numbers, with slips."""
 
 
-def read_delimited(path: Path, delimiter: str | None = None) -> Rows:
+def read_delimited(path: Path, delimiter: str | None = None) -> Stream:
     facts = check_text(path, limit_lines=True)
     if facts.is_blank:
         raise DataError("The file is empty.")
     header = first_line(path)
     delimiter = delimiter or guess_delimiter(header)
-    names = _header_names(header, delimiter)
-    table = _parse(path, delimiter, names)
-    if facts.quotes % 2 or _has_line_breaks(table):
-        _check_quotes(path, delimiter)
-    if table.num_rows == 0:
-        raise DataError("The file has a header but no rows.")
-    columns, warnings = [], []
-    for name, values in zip(names, table.columns, strict=True):
-        columns.append(_column(name, values))
-        warnings += _slips(name, values)
-    return Rows(columns, warnings=warnings)
+    reader = _Reader(path, delimiter, _header_names(header, delimiter))
+    warnings: list[str] = []
+    return Stream(_batches(reader, facts, warnings), warnings=warnings)
+
+
+def _batches(reader: "_Reader", facts: TextFacts, warnings: list[str]) -> Iterator[pa.RecordBatch]:
+    types = _find_types(reader)
+    texts = [name for name, kind in types.items() if kind == pa.string()]
+    slips = {name: _Slips(name) for name in texts}
+    rows, is_suspicious = 0, facts.quotes % 2 == 1
+    for batch in reader.read(types):
+        for name, kind in types.items():
+            if kind == pa.float64():
+                check_finite(name, batch[name].to_numpy(zero_copy_only=False), rows)
+        for name, found in slips.items():
+            is_suspicious = is_suspicious or _has_line_break(batch[name])
+            found.add(batch[name], rows)
+        rows += len(batch)
+        yield batch
+    if is_suspicious:
+        _check_quotes(reader.path, reader.delimiter)
+    warnings += [sentence for found in slips.values() for sentence in found.tell()]
 
 
 def first_line(path: Path) -> str:
@@ -79,45 +89,72 @@ def _header_names(header: str, delimiter: str) -> list[str]:
     return names
 
 
-def _parse(path: Path, delimiter: str, names: list[str]) -> pa.Table:
-    table = _parse_with_types(path, delimiter, names, {})
-    dates = {
-        name: pa.string()
-        for name, column_type in zip(table.column_names, table.schema.types, strict=True)
-        if pa.types.is_temporal(column_type) or pa.types.is_binary(column_type)
+@dataclass(frozen=True)
+class _Reader:
+    path: Path
+    delimiter: str
+    names: list[str]
+
+    def read(self, types: dict[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
+        ragged: list[Any] = []
+
+        def stop_at(row: Any) -> str:
+            ragged.append(row)
+            return "error"
+
+        try:
+            with pacsv.open_csv(
+                self.path,
+                # One thread: only then does pyarrow know the numbers of rows.
+                read_options=pacsv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
+                parse_options=pacsv.ParseOptions(
+                    delimiter=self.delimiter, newlines_in_values=True, invalid_row_handler=stop_at
+                ),
+                convert_options=pacsv.ConvertOptions(
+                    strings_can_be_null=True, quoted_strings_can_be_null=False, column_types=types
+                ),
+            ) as batches:
+                if len(batches.schema) != len(self.names):
+                    raise DataError(
+                        f"The header has {len(self.names)} names but the rows have"
+                        f" {len(batches.schema)} columns."
+                    )
+                yield from (batch.rename_columns(self.names) for batch in batches if len(batch))
+        except pa.ArrowInvalid as error:
+            raise _explained(error, ragged, self.path, self.delimiter) from None
+
+
+def _find_types(reader: _Reader) -> dict[str, pa.DataType]:
+    """What every value of a column can be taken for, in pyarrow's order of preference.
+
+    Dates and times stay as they are written: a day is no quantity to learn from by itself.
+    """
+    fitting = {name: [pa.int64(), pa.bool_(), pa.float64()] for name in reader.names}
+    has_values = dict.fromkeys(reader.names, False)
+    rows = 0
+    for batch in reader.read(dict.fromkeys(reader.names, pa.string())):
+        rows += len(batch)
+        for name, kinds in fitting.items():
+            values = batch[name]
+            if values.null_count < len(values):
+                has_values[name] = True
+                fitting[name] = [kind for kind in kinds if _can_be(values, kind)]
+    if not rows:
+        raise DataError("The file has a header but no rows.")
+    return {
+        name: kinds[0] if kinds and has_values[name] else pa.string()
+        for name, kinds in fitting.items()
     }
-    # Dates and times stay as they are written: a day is no quantity to learn from by itself.
-    return _parse_with_types(path, delimiter, names, dates) if dates else table
 
 
-def _parse_with_types(
-    path: Path, delimiter: str, names: list[str], types: dict[str, pa.DataType]
-) -> pa.Table:
-    ragged: list[Any] = []
-
-    def stop_at(row: Any) -> str:
-        ragged.append(row)
-        return "error"
-
+def _can_be(texts: pa.Array, kind: pa.DataType) -> bool:
+    if kind == pa.bool_():
+        return pc.all(pc.is_in(texts.drop_null(), TRUTH)).as_py() is True
     try:
-        table = pacsv.read_csv(
-            path,
-            # One thread: only then does pyarrow know the numbers of rows.
-            read_options=pacsv.ReadOptions(use_threads=False, block_size=2 * MAX_LINE_BYTES),
-            parse_options=pacsv.ParseOptions(
-                delimiter=delimiter, newlines_in_values=True, invalid_row_handler=stop_at
-            ),
-            convert_options=pacsv.ConvertOptions(
-                strings_can_be_null=True, quoted_strings_can_be_null=False, column_types=types
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        raise _explained(error, ragged, path, delimiter) from None
-    if table.num_columns != len(names):
-        raise DataError(
-            f"The header has {len(names)} names but the rows have {table.num_columns} columns."
-        )
-    return table
+        pc.cast(pc.utf8_trim(texts, " \t"), kind)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _explained(error: pa.ArrowInvalid, ragged: list[Any], path: Path, delimiter: str) -> DataError:
@@ -142,12 +179,8 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _has_line_breaks(table: pa.Table) -> bool:
-    return any(
-        pc.any(pc.match_substring_regex(column, "[\r\n]")).as_py() or False
-        for column in table.columns
-        if pa.types.is_string(column.type)
-    )
+def _has_line_break(texts: pa.Array) -> bool:
+    return pc.any(pc.match_substring_regex(texts, "[\r\n]")).as_py() is True
 
 
 def _check_quotes(path: Path, delimiter: str) -> None:
@@ -176,43 +209,30 @@ def _quote_sentence(error: csv.Error) -> str:
     return f"the quotes cannot be understood ({error})."
 
 
-def _column(name: str, values: pa.ChunkedArray) -> Column:
-    """From Arrow to the few dtypes of `Column`."""
-    if pa.types.is_string(values.type):
-        return Column(name, "string", values.to_numpy())
-    if pa.types.is_null(values.type):
-        return Column(name, "string", np.full(len(values), None, dtype=object))
-    column_type: ColumnType = "number"
-    if pa.types.is_boolean(values.type):
-        column_type = "boolean"
-    elif pa.types.is_integer(values.type):
-        column_type = "integer"
-    array = _to_numpy(values)
-    check_finite(name, array)
-    return Column(name, column_type, array)
+class _Slips:
+    """Says so when a few words made a column of numbers into a column of text."""
 
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.known = self.others = 0
+        self.first = ""
 
-def _to_numpy(values: pa.ChunkedArray) -> Array:
-    if values.null_count and not pa.types.is_floating(values.type):
-        values = values.cast(pa.float64(), safe=False)
-    array: Array = values.to_numpy()
-    return array
+    def add(self, texts: pa.Array, rows_before: int) -> None:
+        self.known += len(texts) - texts.null_count
+        is_number = pc.fill_null(pc.match_substring_regex(texts, NUMBER), True)
+        others = len(texts) - (pc.sum(is_number).as_py() or 0)
+        if others and not self.others:
+            row = pc.index(is_number, pa.scalar(False)).as_py()
+            self.first = f"{str(texts[row].as_py())[:50]!r} in row {rows_before + row + 1}"
+        self.others += others
 
-
-def _slips(name: str, values: pa.ChunkedArray) -> list[str]:
-    """Say so when a few words made a column of numbers into a column of text."""
-    if not pa.types.is_string(values.type):
-        return []
-    known = len(values) - values.null_count
-    numeric = pc.fill_null(pc.match_substring_regex(values, NUMBER), True)
-    others = len(values) - (pc.sum(numeric).as_py() or 0)
-    if not 0 < others <= (1 - MOSTLY) * known:
-        return []
-    row = pc.index(numeric, pa.scalar(False)).as_py()
-    return [
-        f"Column {name!r} is text because {others:,} of its {known:,} values are not numbers;"
-        f" the first is {str(values[row].as_py())[:50]!r} in row {row + 1}."
-    ]
+    def tell(self) -> list[str]:
+        if not 0 < self.others <= (1 - MOSTLY) * self.known:
+            return []
+        return [
+            f"Column {self.name!r} is text because {self.others:,} of its {self.known:,} values"
+            f" are not numbers; the first is {self.first}."
+        ]
 
 
 def write_delimited(names: list[str], rows: list[list[Any]]) -> str:

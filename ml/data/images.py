@@ -8,6 +8,7 @@ import unicodedata
 import warnings
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from statistics import median_low
@@ -17,7 +18,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ml.data.archive import check_archive, zip_errors
-from ml.data.content import MAX_NAME_CHARACTERS, Array, Column, DataError, Pictures
+from ml.data.content import MAX_NAME_CHARACTERS, Array, Column, DataError
+from ml.data.pixels import PictureStream
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -26,7 +28,8 @@ MAX_MEMBERS = 100_000
 MAX_PIXELS = 40_000_000
 MAX_IMAGE_BYTES = 128 * 2**20
 MAX_SIDE = 256
-MAX_ARRAY_BYTES = 2**30
+MAX_ARRAY_BYTES = 8 * 2**30
+"""Of all pixels together, on disk."""
 LABEL = "label"
 
 Mode = Literal["L", "RGB"]
@@ -49,21 +52,29 @@ class _Facts:
     is_transparent: bool
 
 
-def read_image_zip(path: Path) -> Pictures:
+def read_image_zip(path: Path) -> PictureStream:
     """All images, uint8 (N, H, W, C), in the order of classes and names."""
     with zip_errors("ZIP"), zipfile.ZipFile(path) as archive:
         mend = "Save the images without compression (zip -0)."
         infos = check_archive(archive, path, max_members=MAX_MEMBERS, mend=mend)
         members, notes = _members(infos)
         facts = [_read_facts(archive, member) for member in members]
-        height, width = _common_size(facts)
-        mode: Mode = "L" if all(each.is_grey for each in facts) else "RGB"
-        pixels = np.empty((len(members), height, width, len(mode)), np.uint8)
-        for place, member in enumerate(members):
-            pixels[place] = _read_pixels(archive, member, (width, height), mode)
+    height, width = _common_size(facts)
+    mode: Mode = "L" if all(each.is_grey for each in facts) else "RGB"
+
+    def parts() -> Iterator[Array]:
+        with zip_errors("ZIP"), zipfile.ZipFile(path) as archive:
+            for member in members:
+                yield _read_pixels(archive, member, (width, height), mode)[np.newaxis]
+
     labels = np.array([member.label for member in members], dtype=object)
-    notes = [*notes, *_notes(facts, height, width)]
-    return Pictures(pixels, Column(LABEL, "string", labels), notes)
+    return PictureStream(
+        (len(members), height, width, len(mode)),
+        np.uint8,
+        parts(),
+        Column(LABEL, "string", labels),
+        [*notes, *_notes(facts, height, width)],
+    )
 
 
 # --- Which files, which classes -----------------------------------------------------------
@@ -228,7 +239,7 @@ def _as_array(image: Image.Image, mode: Mode) -> Array:
 
 
 def _common_size(facts: list[_Facts]) -> tuple[int, int]:
-    """The median height and width, made smaller until all images fit into memory together."""
+    """The median height and width, made smaller until all images together are not too large."""
     height = median_low(each.height for each in facts)
     width = median_low(each.width for each in facts)
     channels = 1 if all(each.is_grey for each in facts) else 3

@@ -1,4 +1,5 @@
-"""Turns a file into a dataset version: detect, read, describe, write schema.json and preview.json.
+"""Turns a file into a dataset version: detect, read, store, describe, write schema.json and
+preview.json.
 
 Runs in a one-shot child (python -P -m ml.run import_dataset): the file is a stranger's.
 """
@@ -9,16 +10,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ml.data.content import Content, Pictures
+from ml.data.content import Content
 from ml.data.detect import detect_format
-from ml.data.loader import read_content
+from ml.data.loader import store_content
+from ml.data.pixels import PIXELS_FILE
 from ml.data.preview import PREVIEW_ROWS, preview_rows
 from ml.data.schema import describe
+from ml.data.stored import ROWS_FILE
 
 SCHEMA_FILE, PREVIEW_FILE = "schema.json", "preview.json"
-DECODED_FILE = "decoded.npz"
 
 
 def import_dataset(
@@ -30,26 +30,23 @@ def import_dataset(
     """
     path = folder / file
     found = detect_format(path, hint)
-    content = read_content(path, found)
-    schema = {
-        "format": found,
-        "file": f"data.{found}",
-        "decoded": _write_decoded(folder, content) if found == "zip" else None,
-        **describe(content, target),
-        "size_bytes": path.stat().st_size,
-        "sha256": file_sha256(path),
-    }
+    try:
+        content, stored = store_content(path, found, folder)
+        schema = {
+            "format": found,
+            "file": f"data.{found}",
+            "stored": stored,
+            **describe(content, target),
+            "size_bytes": path.stat().st_size,
+            "sha256": file_sha256(path),
+        }
+    except BaseException:
+        for name in (ROWS_FILE, PIXELS_FILE):
+            (folder / name).unlink(missing_ok=True)
+        raise
     path.rename(folder / f"data.{found}")
     write_facts(folder, schema, content)
     return schema
-
-
-def _write_decoded(folder: Path, content: Content) -> str:
-    """Images as arrays, so that learning and looking decode nothing of a stranger's again."""
-    assert isinstance(content, Pictures)
-    labels = content.labels.values.astype(str)
-    np.savez(folder / DECODED_FILE, image=content.pixels, label=labels)
-    return DECODED_FILE
 
 
 def write_facts(folder: Path, schema: dict[str, Any], content: Content) -> None:

@@ -1,4 +1,7 @@
-"""Opens a dataset version for training: `load(folder)` gives a Table or Images."""
+"""Takes in a file and opens a dataset version: `load(folder)` gives a Table or Images.
+
+What a file holds is written once, as rows and pixels that can be read part by part.
+"""
 
 import json
 from collections.abc import Callable
@@ -6,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from ml.data.arrays import read_npy, read_npz
 from ml.data.content import (
@@ -17,28 +21,35 @@ from ml.data.content import (
     Pictures,
     Rows,
     Table,
-    Texts,
 )
 from ml.data.delimited import read_delimited
 from ml.data.parts import find_groups, find_splits, part_columns
+from ml.data.pixels import (
+    PIXELS_FILE,
+    PictureStream,
+    StoredPictures,
+    collect_pictures,
+    write_pictures,
+)
 from ml.data.plain import read_text
 from ml.data.records import read_json, read_jsonl
+from ml.data.stored import StoredRows, Stream, collect_rows, open_rows, write_rows
 from ml.data.target import choose_target
 
 
-def _read_parquet(path: Path) -> Content:
+def _read_parquet(path: Path) -> Stream:
     from ml.data.parquet import read_parquet  # half of pyarrow: only for those who need it
 
     return read_parquet(path)
 
 
-def _read_image_zip(path: Path) -> Content:
+def _read_image_zip(path: Path) -> PictureStream:
     from ml.data.images import read_image_zip  # Pillow: only for those who need it
 
     return read_image_zip(path)
 
 
-READERS: dict[str, Callable[[Path], Content]] = {
+READERS: dict[str, Callable[[Path], Stream | PictureStream]] = {
     "csv": read_delimited,
     "tsv": lambda path: read_delimited(path, "\t"),
     "json": read_json,
@@ -51,9 +62,19 @@ READERS: dict[str, Callable[[Path], Content]] = {
 }
 
 
-def read_content(path: Path, found_format: str) -> Content:
-    """Read a file of a known format; nothing but DataError (or MemoryError) for a bad one."""
-    return READERS[found_format](path)
+def store_content(path: Path, found_format: str, folder: Path) -> tuple[Content, dict[str, Any]]:
+    """Write what a file of a known format holds into the folder, and what to open it with.
+
+    Nothing but DataError (or MemoryError) for a bad file, and then nothing is left.
+    """
+    stream = READERS[found_format](path)
+    if isinstance(stream, Stream):
+        rows = write_rows(stream, folder)
+        return rows, _facts_of(rows)
+    write_pictures(stream, folder)
+    labels = write_rows(_as_rows(stream.labels), folder)
+    found = StoredPictures(folder / PIXELS_FILE, labels.columns[0], stream.warnings)
+    return found, _facts_of(labels)
 
 
 def load(path: Path, target: str | None = None) -> Table | Images:
@@ -64,19 +85,38 @@ def load(path: Path, target: str | None = None) -> Table | Images:
     """
     schema = read_version_schema(path)
     content = read_version(path, schema)
-    if isinstance(content, Texts):
-        raise DataError("The dataset is plain text: it has no column to learn.")
     wanted = target or schema["target"]
     if isinstance(content, Pictures):
         return _images(content, wanted)
+    if content.unit is not None:
+        raise DataError("The dataset is plain text: it has no column to learn.")
     return _table(content, wanted)
 
 
 def read_version(path: Path, schema: dict[str, Any]) -> Content:
-    """All that a version folder holds. Images were decoded once, when they were taken in."""
-    if decoded := schema.get("decoded"):
-        return read_npz(path / decoded)
-    return read_content(path / schema["file"], schema["format"])
+    """What a version folder holds. One from before rows were stored is read into memory."""
+    if "stored" not in schema:
+        return collect_content(path / schema["file"], schema["format"])
+    rows = open_rows(path, schema["stored"])
+    if schema["kind"] != "image":
+        return rows
+    image = schema["columns"][0]
+    return StoredPictures(path / PIXELS_FILE, rows.columns[0], extent=(image["min"], image["max"]))
+
+
+def collect_content(path: Path, found_format: str) -> Content:
+    """What a file of a known format holds, in memory."""
+    stream = READERS[found_format](path)
+    return collect_rows(stream) if isinstance(stream, Stream) else collect_pictures(stream)
+
+
+def _facts_of(rows: StoredRows) -> dict[str, Any]:
+    return {"batches": rows.facts.batches, "nulls": rows.facts.nulls, "unit": rows.unit}
+
+
+def _as_rows(labels: Column) -> Stream:
+    batch = pa.record_batch([pa.array(labels.values, from_pandas=False)], names=[labels.name])
+    return Stream(iter([batch]))
 
 
 def read_version_schema(path: Path) -> dict[str, Any]:
@@ -102,31 +142,26 @@ def _images(pictures: Pictures, target: str) -> Images:
 
 def _table(rows: Rows, wanted: str) -> Table:
     name, _ = choose_target(rows, wanted)
-    target = next(column for column in rows.columns if column.name == name)
-    keep = ~target.missing
-    if not keep.any():
+    target = rows.column(name)
+    keep = np.flatnonzero(~target.missing)
+    if not len(keep):
         raise DataError(f"The target column {name!r} has no values.", column=name)
     placed = part_columns(rows)
-    features = {
-        column.name: as_feature(column)[keep]
+    names = [
+        column.name
         for column in rows.columns
         if column is not target and column.name not in placed and not column.is_empty
-    }
-    kept = Column(name, target.type, target.values[keep])
+    ]
     splits, groups = find_splits(rows), find_groups(rows)
     return Table(
-        features,
-        as_target(kept),
+        rows,
+        names,
+        keep,
+        as_target(Column(name, target.type, target.values[keep])),
         name,
         splits=None if splits is None else splits[keep],
         groups=None if groups is None else groups[keep],
     )
-
-
-def as_feature(column: Column) -> Array:
-    if column.values.dtype == np.bool_:
-        return column.values.astype(np.int64)
-    return column.values
 
 
 def as_target(column: Column) -> Array:

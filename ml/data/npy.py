@@ -1,4 +1,4 @@
-"""Reads one array in NumPy's file format without evaluating its header.
+"""Reads one array in NumPy's file format, whole or in parts, without evaluating its header.
 
 NumPy's own reader evaluates the header as a Python literal and allocates what it promises;
 this one matches it against the grammar and compares the promise with the bytes that are there.
@@ -8,7 +8,8 @@ https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 import math
 import re
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import IO
 
 import numpy as np
@@ -17,6 +18,7 @@ from ml.data.content import Array, DataError
 
 MAGIC = b"\x93NUMPY"
 MAX_HEADER_BYTES = 10_000
+PART_BYTES = 8 * 2**20
 DESCR = re.compile(r"""['"]descr['"]\s*:\s*['"]([<>|=]?)([A-Za-z?])(\d{0,9})(\[[^'"]*)?['"]""")
 ORDER = re.compile(r"""['"]fortran_order['"]\s*:\s*(True|False)""")
 SHAPE = re.compile(r"""['"]shape['"]\s*:\s*\(\s*((?:\d{1,18}\s*,?\s*){0,8})\)""")
@@ -37,6 +39,24 @@ class Header:
 
 def read_array(stream: IO[bytes], size_bytes: int, name: str) -> Array:
     """Read the array of a stream that holds `size_bytes`; `name` is what messages call it."""
+    return _read_rows(stream, check_header(stream, size_bytes, name), name)
+
+
+def read_parts(stream: IO[bytes], size_bytes: int, name: str) -> Iterator[Array]:
+    """The same array a few megabytes of rows at a time; one that lies in columns comes whole."""
+    header = check_header(stream, size_bytes, name)
+    if header.is_fortran:
+        yield _read_rows(stream, header, name)
+        return
+    rows, *rest = header.shape
+    at_once = max(1, PART_BYTES // (math.prod(rest) * header.dtype.itemsize))
+    for start in range(0, rows, at_once):
+        part = replace(header, shape=(min(at_once, rows - start), *rest))
+        yield _read_rows(stream, part, name)
+
+
+def check_header(stream: IO[bytes], size_bytes: int, name: str) -> Header:
+    """Refuse a header that promises other than what follows it."""
     header = read_header(stream, name)
     available = size_bytes - header.size_bytes
     if header.data_bytes != available:
@@ -46,6 +66,10 @@ def read_array(stream: IO[bytes], size_bytes: int, name: str) -> Array:
             " It is damaged or was cut off.",
             byte=header.size_bytes,
         )
+    return header
+
+
+def _read_rows(stream: IO[bytes], header: Header, name: str) -> Array:
     data = stream.read(header.data_bytes)
     if len(data) != header.data_bytes:
         raise DataError(f"{name}: the file ends after {len(data):,} bytes of values.")

@@ -4,6 +4,8 @@ A column called `split` counts when every row says train, validation (valid, val
 one called `group` when it has enough different values not to be a feature.
 """
 
+from collections import Counter
+
 import numpy as np
 
 from ml.data.content import Array, Column, Rows
@@ -25,19 +27,38 @@ PARTS = {
 def find_splits(rows: Rows) -> Array | None:
     """train, validation or test for each row."""
     column = _column(rows, SPLIT)
-    if column is None or column.type != "string" or column.missing.any():
+    if column is None or column.type != "string" or column.nulls:
         return None
-    parts = [PARTS.get(value.strip().lower()) for value in column.values]
-    return np.array(parts) if None not in parts and "train" in parts else None
+    found = np.empty(len(rows), dtype=object)
+    start = 0
+    for batch in column.batches():
+        found[start : start + len(batch)] = [
+            PARTS.get(text.strip().lower()) for text in batch.values
+        ]
+        if None in found[start : start + len(batch)]:
+            return None
+        start += len(batch)
+    return found if "train" in found else None
 
 
 def find_groups(rows: Rows) -> Array | None:
-    """The group of each row, as text; rows of one group belong into one part."""
+    """The number of each row's group, in the order of their names; one group belongs into one
+    part."""
     column = _column(rows, GROUP)
-    if column is None or column.type == "number" or column.missing.any():
+    if column is None or column.type == "number" or column.nulls:
         return None
-    groups = column.values.astype(str)
-    return groups if len(np.unique(groups)) >= FEWEST_GROUPS else None
+    places: dict[str, int] = {}
+    found = [
+        np.array([places.setdefault(name, len(places)) for name in batch.values.astype(str)])
+        for batch in column.batches()
+    ]
+    if len(places) < FEWEST_GROUPS:
+        return None
+    names = sorted(places)
+    new = np.empty(len(names), np.int64)
+    new[[places[name] for name in names]] = np.arange(len(names))
+    groups: Array = new[np.concatenate(found)]
+    return groups
 
 
 def part_columns(rows: Rows) -> set[str]:
@@ -51,8 +72,7 @@ def count_splits(rows: Rows) -> dict[str, int]:
     splits = find_splits(rows)
     if splits is None:
         return {}
-    names, counts = np.unique(splits, return_counts=True)
-    return dict(zip(names.tolist(), counts.tolist(), strict=True))
+    return dict(sorted(Counter(splits.tolist()).items()))
 
 
 def describe_parts(rows: Rows) -> list[str]:

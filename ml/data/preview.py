@@ -18,11 +18,12 @@ MAX_SIDE = 64
 
 def preview_rows(content: Content, offset: int, limit: int) -> dict[str, Any]:
     """`columns` (names), `types`, `rows` (lists of cells), `total`, `columns_total`."""
+    offset = min(offset, len(content))
     end = min(offset + limit, len(content))
     if isinstance(content, Pictures):
         return _preview_pictures(content, offset, end)
-    shown = content.columns[:MAX_PREVIEW_COLUMNS]
-    cells = [[cell(column, row) for row in range(offset, end)] for column in shown]
+    shown = content.slice(offset, end).columns[:MAX_PREVIEW_COLUMNS]
+    cells = [[cell(column, row) for row in range(end - offset)] for column in shown]
     return {
         "columns": [column.name for column in shown],
         "types": [column.type for column in shown],
@@ -33,14 +34,14 @@ def preview_rows(content: Content, offset: int, limit: int) -> dict[str, Any]:
 
 
 def _preview_pictures(pictures: Pictures, offset: int, end: int) -> dict[str, Any]:
-    low, high = float(pictures.pixels.min()), float(pictures.pixels.max())
+    low, high = pictures.extent
     labels = pictures.labels
+    shown = zip(pictures.slice(offset, end), range(offset, end), strict=True)
     return {
         "columns": [image_column(pictures), labels.name],
         "types": ["image", labels.type],
         "rows": [
-            [image_url(pictures.pixels[row], low, high), cell(labels, row)]
-            for row in range(offset, end)
+            [image_url(pixels, float(low), float(high)), cell(labels, row)] for pixels, row in shown
         ],
         "total": len(pictures),
         "columns_total": 2,

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ml.data.content import Array, Column, Content, DataError, Pictures, Rows, Texts
+from ml.data.content import Column, Content, DataError, Pictures, Rows
 from ml.data.parts import count_splits, describe_parts
 from ml.data.target import choose_target, classes_of
 
@@ -15,12 +15,12 @@ def describe(content: Content, target: str | None) -> dict[str, Any]:
     """What schema.json says that follows from the values (not the size and hash of the file)."""
     if isinstance(content, Pictures):
         return _describe_pictures(content, target)
-    if isinstance(content, Texts):
-        return _describe_texts(content, target)
+    if content.unit is not None:
+        return _describe_texts(content, content.unit, target)
     return _describe_rows(content, target)
 
 
-def _describe_texts(texts: Texts, wanted: str | None) -> dict[str, Any]:
+def _describe_texts(texts: Rows, unit: str, wanted: str | None) -> dict[str, Any]:
     if wanted:
         raise DataError(
             f"There is no column {wanted[:100]!r} to be the target: the file is plain text."
@@ -35,20 +35,20 @@ def _describe_texts(texts: Texts, wanted: str | None) -> dict[str, Any]:
         "dimensions": [len(texts)],
         "target": None,
         "classes": None,
-        "warnings": [f"Each {texts.unit} is one record."],
+        "warnings": [f"Each {unit} is one record."],
     }
 
 
 def _describe_rows(rows: Rows, wanted: str | None) -> dict[str, Any]:
     if len(rows.columns) == 1 and rows.columns[0].type == "string" and not wanted:
-        return _describe_texts(Texts(rows.columns), None)
+        return _describe_texts(rows, "line", None)
     if len(rows.columns) < 2:
         raise DataError(
             f"The file has only the column {rows.columns[0].name!r};"
             " at least one feature and a target are needed."
         )
     target, warnings = choose_target(rows, wanted)
-    column = next(column for column in rows.columns if column.name == target)
+    column = rows.column(target)
     if column.is_empty:
         raise DataError(f"The target column {target!r} has no values.", column=target)
     if all(other.is_empty for other in rows.columns if other is not column):
@@ -76,7 +76,7 @@ def _missing_warnings(rows: Rows, target: Column) -> list[str]:
         for column in rows.columns
         if column.is_empty
     ]
-    if lacking := int(target.missing.sum()):
+    if lacking := target.nulls:
         noun = "row has" if lacking == 1 else "rows have"
         warnings.append(f"{lacking:,} {noun} no {target.name!r} and will not be learned from.")
     return warnings
@@ -93,20 +93,21 @@ def _describe_pictures(pictures: Pictures, wanted: str | None) -> dict[str, Any]
     if labels.missing.any():
         row = int(np.argmax(labels.missing)) + 1
         raise DataError(f"Image {row} has no label.", row=row, column=labels.name)
+    low, high = pictures.extent
     image = {
         "name": image_column(pictures),
         "type": "image",
-        "shape": list(pictures.pixels.shape[1:]),
+        "shape": list(pictures.shape[1:]),
         "nulls": 0,
         "distinct": None,
-        "min": pictures.pixels.min().item(),
-        "max": pictures.pixels.max().item(),
+        "min": low,
+        "max": high,
     }
     return {
         "kind": "image",
         "sample_count": len(pictures),
         "columns": [image, describe_column(labels)],
-        "dimensions": list(pictures.pixels.shape),
+        "dimensions": list(pictures.shape),
         "target": labels.name,
         "classes": classes_of(labels),
         "warnings": pictures.warnings,
@@ -118,22 +119,30 @@ def image_column(pictures: Pictures) -> str:
 
 
 def describe_column(column: Column) -> dict[str, Any]:
-    missing = column.missing
-    known = column.values[~missing]
-    lowest, highest = _range(column, known)
+    distinct, lowest, highest = _describe_values(column)
     return {
         "name": column.name,
         "type": column.type,
         "shape": None,
-        "nulls": int(missing.sum()),
-        "distinct": len(set(known)) if column.type == "string" else len(np.unique(known)),
+        "nulls": column.nulls,
+        "distinct": distinct,
         "min": lowest,
         "max": highest,
     }
 
 
-def _range(column: Column, known: Array) -> tuple[float | int | None, float | int | None]:
-    if column.type not in ("integer", "number") or not len(known):
-        return None, None
+def _describe_values(column: Column) -> tuple[int, float | int | None, float | int | None]:
+    """How many different ones there are, and the least and greatest number."""
+    if column.type == "string":
+        return count_texts(column), None, None
+    known = column.values[~column.missing]
+    distinct = len(np.unique(known))
+    if column.type == "boolean" or not len(known):
+        return distinct, None, None
     number = int if column.type == "integer" else float
-    return number(known.min()), number(known.max())
+    return distinct, number(known.min()), number(known.max())
+
+
+def count_texts(column: Column) -> int:
+    """Different ones, told apart by 64 bits; a missing one is none."""
+    return len(np.unique(column.hashes)) - bool(column.nulls)

@@ -1,6 +1,7 @@
 """What the values of a dataset look like: ranges, histograms, balance of labels, duplicates.
 
-Runs in a child in the background, because it looks at every value.
+Runs in a child in the background, because it looks at every value: a column of numbers at once
+(eight bytes a row), texts batch by batch.
 """
 
 from collections import Counter
@@ -9,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from ml.data.checks import check_content
-from ml.data.content import Array, Column, Content, Pictures, Rows, Texts
+from ml.data.content import Array, Column, Content, Pictures, Rows
 from ml.data.rows import count_repeated, hash_pictures, hash_rows
 from ml.data.schema import image_column
-from ml.data.target import classes_of
+from ml.data.target import classes_of, count_values
 
 MAX_COLUMNS = 500
 BINS = 20
@@ -36,21 +37,22 @@ def _describe_rows(content: Rows, target: str | None) -> Facts:
     label = next((each for each in content.columns if each.name == target), None)
     return {
         "rows": len(content),
-        "duplicates": count_repeated(hash_rows(content.columns)),
+        "duplicates": count_repeated(hash_rows(content)),
         "columns": [describe_column(each) for each in content.columns[:MAX_COLUMNS]],
         "columns_total": len(content.columns),
-        "labels": None if label is None or isinstance(content, Texts) else label_balance(label),
+        "labels": None if label is None or content.unit is not None else label_balance(label),
     }
 
 
 def _describe_pictures(pictures: Pictures) -> Facts:
-    flat = pictures.pixels.reshape(len(pictures), -1)
-    brightness = flat.mean(axis=1, dtype=np.float64)
+    brightness = np.concatenate(
+        [part.reshape(len(part), -1).mean(axis=1, dtype=np.float64) for part in pictures.batches()]
+    )
     name = image_column(pictures)
     image = _describe_numbers(brightness) | {"name": name, "type": "image", "nulls": 0}
     return {
         "rows": len(pictures),
-        "duplicates": count_repeated(hash_pictures(pictures.pixels)),
+        "duplicates": count_repeated(hash_pictures(pictures)),
         "columns": [image, describe_column(pictures.labels)],
         "columns_total": 2,
         "labels": label_balance(pictures.labels),
@@ -58,15 +60,15 @@ def _describe_pictures(pictures: Pictures) -> Facts:
 
 
 def describe_column(column: Column) -> Facts:
-    missing = column.missing
-    known = column.values[~missing]
     if column.type == "string":
-        facts = _describe_texts(known)
-    elif column.type == "boolean":
-        facts = _top_values(Counter("true" if value else "false" for value in known))
+        facts = _describe_texts(column)
     else:
-        facts = _describe_numbers(known.astype(np.float64))
-    return {"name": column.name, "type": column.type, "nulls": int(missing.sum()), **facts}
+        known = column.values[~column.missing]
+        if column.type == "boolean":
+            facts = _top_values(Counter("true" if value else "false" for value in known))
+        else:
+            facts = _describe_numbers(known.astype(np.float64))
+    return {"name": column.name, "type": column.type, "nulls": column.nulls, **facts}
 
 
 def _describe_numbers(known: Array) -> Facts:
@@ -103,14 +105,30 @@ def histogram(known: Array) -> Facts:
     return {"counts": np.bincount(places, minlength=bins).tolist(), "edges": edges}
 
 
-def _describe_texts(known: Array) -> Facts:
-    lengths = np.fromiter((len(text) for text in known), np.int64, len(known))
-    words = np.fromiter((len(text.split()) for text in known), np.int64, len(known))
+def _describe_texts(column: Column) -> Facts:
+    characters, words = [], []
+    for batch in column.batches():
+        known = batch.values[~batch.missing]
+        characters.append(np.fromiter((len(text) for text in known), np.int32, len(known)))
+        words.append(np.fromiter((len(text.split()) for text in known), np.int32, len(known)))
     return {
-        **_top_values(Counter(known.tolist())),
-        "characters": _lengths(lengths),
-        "words": _lengths(words),
+        **_top_texts(column),
+        "characters": _lengths(np.concatenate(characters)),
+        "words": _lengths(np.concatenate(words)),
     }
+
+
+def _top_texts(column: Column) -> Facts:
+    """Counted by their hashes: all texts of a column may be more than memory holds."""
+    rows = np.flatnonzero(~column.missing)
+    hashes, first, counts = np.unique(column.hashes[rows], return_index=True, return_counts=True)
+    order = np.lexsort((first, -counts))[:TOP]
+    top = [
+        {"value": _short(column.pick(int(rows[first[place]]))), "count": int(counts[place])}
+        for place in order
+    ]
+    others = int(counts.sum() - counts[order].sum())
+    return {"distinct": len(hashes), "top": top, "others": others}
 
 
 def _lengths(lengths: Array) -> Facts | None:
@@ -135,18 +153,18 @@ def _top_values(counted: Counter[str]) -> Facts:
 
 def label_balance(column: Column) -> list[Facts] | None:
     """How often each class is there, the most frequent first; None for a quantity."""
-    known = column.values[~column.missing]
-    if not len(known) or classes_of(column) is None:
+    if not classes_of(column):
         return None
-    if column.type == "boolean":
-        known = np.array(["false", "true"], dtype=object)[known.astype(np.int64)]
+    counted = count_values(column)
     return [
-        {"label": _label(label), "count": count, "share": count / len(known)}
-        for label, count in Counter(known.tolist()).most_common()
+        {"label": _label(column, label), "count": count, "share": count / counted.total()}
+        for label, count in counted.most_common()
     ]
 
 
-def _label(label: Any) -> str:
+def _label(column: Column, label: Any) -> str:
+    if column.type == "boolean":
+        return "true" if label else "false"
     return _short(str(int(label)) if isinstance(label, float) else str(label))
 
 

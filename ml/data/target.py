@@ -1,6 +1,8 @@
 """Which column is learned: the rule for the target, and the classes it has."""
 
 import difflib
+from collections import Counter
+from typing import Any
 
 import numpy as np
 
@@ -52,14 +54,32 @@ def classes_of(column: Column) -> list[str] | list[int] | None:
     Text and truth values are classes. Whole numbers are, if there are few of them:
     up to 20, or up to 100 when each is there ten times on average.
     """
+    if column.type == "string":
+        return _few_texts(column)
+    if column.type == "number":
+        return None
     known = column.values[~column.missing]
     if column.type == "boolean":
         return [("false", "true")[int(value)] for value in np.unique(known)]
-    if column.type == "string":
-        texts = sorted(set(known))
-        return texts if len(texts) <= MAX_CLASSES else None
-    if column.type == "number" or not len(known):
+    if not len(known):
         return None
     whole = np.unique(known)
     is_few = len(whole) <= FEW or len(whole) <= min(MAX_WHOLE_CLASSES, len(known) // 10)
     return [int(value) for value in whole] if is_few else None
+
+
+def _few_texts(column: Column) -> list[str] | None:
+    texts: set[str] = set()
+    for batch in column.batches():
+        texts.update(batch.values[~batch.missing].tolist())
+        if len(texts) > MAX_CLASSES:
+            return None
+    return sorted(texts)
+
+
+def count_values(column: Column) -> Counter[Any]:
+    """How often each value is there: for a column with classes."""
+    counted: Counter[Any] = Counter()
+    for batch in column.batches():
+        counted.update(batch.values[~batch.missing].tolist())
+    return counted

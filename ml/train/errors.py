@@ -6,6 +6,8 @@ import errno
 
 import torch
 
+from ml.data import DataError
+
 BROKEN_STORAGE = frozenset({errno.EIO, errno.ESTALE, errno.EREMOTEIO, errno.ETIMEDOUT})
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -35,6 +37,8 @@ def explain(error: Exception) -> TrainingFailed:
     """The failure behind an exception; anything unexpected is `crashed`."""
     if isinstance(error, TrainingFailed):
         return error
+    if isinstance(error, DataError):
+        return TrainingFailed("data_error", error.message)
     if isinstance(error, torch.OutOfMemoryError):
         sentence = "The GPU memory was not enough: try a smaller batch_size or a smaller network."
         return TrainingFailed("gpu_out_of_memory", f"{sentence} ({_first_line(error)})")

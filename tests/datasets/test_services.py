@@ -58,6 +58,7 @@ def test_an_upload_becomes_a_version_with_everything_known(owner: User) -> None:
     assert sorted(path.name for path in version.folder.iterdir()) == [
         "data.csv",
         "preview.json",
+        "rows.arrow",
         "schema.json",
     ]
     assert (version.folder / "data.csv").read_bytes() == CSV

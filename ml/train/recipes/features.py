@@ -106,7 +106,7 @@ def _inputs(config: FeaturesConfig, data: Table) -> tuple[str, dict[str, np.ndar
         raise TrainingFailed("spec_error", str(error)) from error
     if not data.features:
         raise TrainingFailed("data_error", "The dataset has no column besides the target.")
-    return kind, data.features if column is None else {column: data.features[column]}
+    return kind, dict(data.features) if column is None else {column: data.features[column]}
 
 
 def _categories(

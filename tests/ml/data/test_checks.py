@@ -6,7 +6,7 @@ import numpy as np
 
 from ml.data.arrays import column_of
 from ml.data.checks import check_content
-from ml.data.content import Column, Pictures, Rows, Texts
+from ml.data.content import Column, Pictures, Rows
 
 
 def text(name: str, values: list[str | None]) -> Column:
@@ -57,7 +57,10 @@ def test_texts_that_are_too_long_are_counted() -> None:
     long = "word " * 1_501
     rows = table([1, 2, 3], ["a", "b", "a"], story=[long, "short", "x" * 9_000])
     assert found(rows) == {"long": 1}
-    assert found(Texts([text("text", [long, "a", "a"])]), None) == {"duplicates": 1, "long": 1}
+    assert found(Rows([text("text", [long, "a", "a"])], unit="line"), None) == {
+        "duplicates": 1,
+        "long": 1,
+    }
 
 
 def test_pictures_are_compared_by_their_pixels() -> None:

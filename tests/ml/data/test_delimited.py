@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from ml.data.content import MAX_LINE_BYTES, Column, DataError, Rows
 from ml.data.delimited import read_delimited, write_delimited
+from ml.data.stored import collect_rows
 
 
 def read(tmp_path: Path, content: bytes | str) -> Rows:
     path = tmp_path / "upload"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return read_delimited(path)
+    return collect_rows(read_delimited(path))
 
 
 def column(rows: Rows, name: str) -> Column:

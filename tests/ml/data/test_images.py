@@ -14,13 +14,19 @@ from PIL import Image
 
 from ml.data import Images, load
 from ml.data.content import DataError, Pictures
-from ml.data.images import read_image_zip
 from ml.data.importer import import_dataset
+from ml.data.loader import collect_content
 from tests.ml.data.archives import encoded, noise, pets, picture, zip_of
 
 
+def decode(path: Path) -> Pictures:
+    pictures = collect_content(path, "zip")
+    assert isinstance(pictures, Pictures)
+    return pictures
+
+
 def read(tmp_path: Path, members: dict[str, bytes]) -> Pictures:
-    return read_image_zip(zip_of(tmp_path / "a.zip", members))
+    return decode(zip_of(tmp_path / "a.zip", members))
 
 
 def refusal(tmp_path: Path, members: dict[str, bytes]) -> DataError:
@@ -34,7 +40,7 @@ def labels(pictures: Pictures) -> list[str]:
 
 
 def test_folders_are_classes(tmp_path: Path) -> None:
-    pictures = read_image_zip(pets(tmp_path / "a.zip"))
+    pictures = decode(pets(tmp_path / "a.zip"))
 
     assert labels(pictures) == ["cats", "cats", "dogs", "dogs"]
     assert (pictures.pixels.shape, pictures.pixels.dtype.name) == ((4, 8, 6, 3), "uint8")
@@ -178,7 +184,7 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
         archive.writestr(link, "/etc/passwd")
 
     with pytest.raises(DataError, match="is a link"):
-        read_image_zip(path)
+        decode(path)
 
 
 def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
@@ -209,7 +215,7 @@ def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
     )
 
     with pytest.raises(DataError, match="zip bomb"):
-        read_image_zip(path)
+        decode(path)
 
 
 def test_members_that_share_their_bytes_count_as_a_bomb(tmp_path: Path) -> None:
@@ -226,20 +232,20 @@ def test_members_that_share_their_bytes_count_as_a_bomb(tmp_path: Path) -> None:
     path.write_bytes(data[:start] + many + tail)
 
     with pytest.raises(DataError):
-        read_image_zip(path)
+        decode(path)
 
 
 def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ml.data.images.MAX_MEMBERS", 3)
     with pytest.raises(DataError, match="at most 3 are read"):
-        read_image_zip(pets(tmp_path / "a.zip"))
+        decode(pets(tmp_path / "a.zip"))
 
 
 def test_all_images_together_fit_into_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ml.data.images.MAX_ARRAY_BYTES", 4 * 4 * 3 * 3)
-    assert read_image_zip(pets(tmp_path / "a.zip")).pixels.nbytes <= 4 * 4 * 3 * 3
+    assert decode(pets(tmp_path / "a.zip")).pixels.nbytes <= 4 * 4 * 3 * 3
 
 
 @settings(
@@ -255,4 +261,4 @@ def test_damage_is_read_or_refused_but_never_anything_else(
     (tmp_path / "a.zip").write_bytes(data[:at] if cut else data)
 
     with suppress(DataError):
-        read_image_zip(tmp_path / "a.zip")
+        decode(tmp_path / "a.zip")

@@ -17,6 +17,7 @@ from ml.data import Table, load
 from ml.data.content import Column, DataError, Rows
 from ml.data.importer import import_dataset
 from ml.data.parquet import read_parquet
+from ml.data.stored import collect_rows
 
 
 def write(tmp_path: Path, columns: dict[str, Any], **options: Any) -> Path:
@@ -26,12 +27,14 @@ def write(tmp_path: Path, columns: dict[str, Any], **options: Any) -> Path:
 
 
 def read(tmp_path: Path, **columns: Any) -> dict[str, Column]:
-    return {each.name: each for each in read_parquet(write(tmp_path, columns)).columns}
+    return {
+        each.name: each for each in collect_rows(read_parquet(write(tmp_path, columns))).columns
+    }
 
 
 def refusal(path: Path) -> DataError:
     with pytest.raises(DataError) as caught:
-        read_parquet(path)
+        collect_rows(read_parquet(path))
     return caught.value
 
 
@@ -71,7 +74,9 @@ def test_it_is_imported_and_learned_from(tmp_path: Path) -> None:
 
 
 def test_the_index_of_pandas_is_left_out_and_said(tmp_path: Path) -> None:
-    rows = read_parquet(write(tmp_path, {"a": [1], "b": [2], "__index_level_0__": [7]}))
+    rows = collect_rows(
+        read_parquet(write(tmp_path, {"a": [1], "b": [2], "__index_level_0__": [7]}))
+    )
 
     assert isinstance(rows, Rows)
     assert [each.name for each in rows.columns] == ["a", "b"]
@@ -160,4 +165,4 @@ def test_damage_is_read_or_refused_but_never_anything_else(
     path.write_bytes(data)
 
     with suppress(DataError, MemoryError):
-        read_parquet(path)
+        collect_rows(read_parquet(path))

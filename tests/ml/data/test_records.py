@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ml.data.content import Column, DataError, Rows
 from ml.data.records import read_json, read_jsonl
+from ml.data.stored import collect_rows
 
 
 def read(tmp_path: Path, content: bytes | str | Any) -> Rows:
@@ -19,13 +20,13 @@ def read(tmp_path: Path, content: bytes | str | Any) -> Rows:
     if not isinstance(content, (bytes, str)):
         content = json.dumps(content)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return read_json(path)
+    return collect_rows(read_json(path))
 
 
 def read_lines(tmp_path: Path, content: bytes | str) -> Rows:
     path = tmp_path / "upload"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return read_jsonl(path)
+    return collect_rows(read_jsonl(path))
 
 
 def column(rows: Rows, name: str) -> Column:

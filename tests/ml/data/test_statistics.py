@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml.data.content import Column, Pictures, Rows, Texts
-from ml.data.images import read_image_zip
+from ml.data.content import Column, Pictures, Rows
+from ml.data.loader import collect_content
 from ml.data.statistics import describe_column, describe_content, histogram
 from tests.ml.data.archives import pets, picture, zip_of
 
@@ -84,17 +84,17 @@ def test_a_quantity_has_no_labels() -> None:
 
 def test_images_have_brightness_labels_and_duplicates(tmp_path: Path) -> None:
     same = {f"{kind}/{n}.png": picture() for kind in "ab" for n in (1, 2)}
-    pictures = read_image_zip(zip_of(tmp_path / "same.zip", same))
+    pictures = collect_content(zip_of(tmp_path / "same.zip", same), "zip")
     assert isinstance(pictures, Pictures)
     assert describe_content(pictures, "label")["duplicates"] == 3
 
-    facts = describe_content(read_image_zip(pets(tmp_path / "pets.zip")), "label")
+    facts = describe_content(collect_content(pets(tmp_path / "pets.zip"), "zip"), "label")
     assert facts["columns"][0]["name"] == "image"
     assert [each["label"] for each in facts["labels"]] == ["cats", "dogs"]
 
 
 def test_plain_text_has_lengths_and_no_labels() -> None:
-    facts = describe_content(Texts([Column("text", "string", texts("a b", "c"))]), None)
+    facts = describe_content(Rows([Column("text", "string", texts("a b", "c"))], unit="line"), None)
 
     assert facts["labels"] is None
     assert facts["columns"][0]["words"]["mean"] == 1.5
