@@ -14,8 +14,9 @@ from models_registry.models import ModelVersion
 
 MEGABYTE = 10**6
 SHARE_OF_FREE = 0.8
-# Measured: what a worker takes before its model, with onnxruntime, torch and transformers.
-EMPTY_ONNX_BYTES, EMPTY_TORCH_BYTES, EMPTY_LANGUAGE_BYTES = (
+# Measured: what a worker takes before its model, with onnxruntime, torch, and torch's compiler,
+# which comes with transformers and torch.export.
+EMPTY_ONNX_BYTES, EMPTY_TORCH_BYTES, EMPTY_COMPILER_BYTES = (
     60 * MEGABYTE,
     220 * MEGABYTE,
     330 * MEGABYTE,
@@ -62,8 +63,8 @@ def estimate_bytes(version: ModelVersion) -> int:
     """What a version will take; weights are read once and kept as they are."""
     if any(file["path"].endswith(".onnx") for file in version.files):
         return version.size_bytes + EMPTY_ONNX_BYTES
-    is_language = version.framework == "transformers"
-    return version.size_bytes + (EMPTY_LANGUAGE_BYTES if is_language else EMPTY_TORCH_BYTES)
+    has_compiler = version.framework in ("transformers", "torch.export")
+    return version.size_bytes + (EMPTY_COMPILER_BYTES if has_compiler else EMPTY_TORCH_BYTES)
 
 
 def choose_leavers(

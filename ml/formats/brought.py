@@ -21,10 +21,11 @@ NAME = re.compile(r"[A-Za-z0-9_][\w .+-]{0,199}", re.ASCII)
 REFUSED: Mapping[Kind, str] = {
     "pickle": "is a pickle, which runs code when it is opened, and is never opened here; save the"
     " weights as safetensors (safetensors.torch.save_file) or the model as ONNX",
-    "torchscript": "is TorchScript, which is a program; export the model as ONNX, or ask an"
-    " administrator to set ALLOW_TORCHSCRIPT=1",
+    "torchscript": "is TorchScript, which is a program; export the model with torch.export.save or"
+    " as ONNX, or ask an administrator to set ALLOW_TORCHSCRIPT=1",
     "hdf5": "is an HDF5 file; save the weights as safetensors",
     "array": "is an array and no model; save the weights as safetensors",
+    "broken_zip": "begins as a ZIP archive and has no end: it was cut off; send it again",
     "zip": "is an archive inside an archive; pack the files themselves",
     "tar": "is an archive inside an archive; pack the files themselves",
 }
@@ -126,6 +127,8 @@ def _judge(target: Path, kinds: Mapping[Path, Kind], trust: Trust) -> Facts:
         return _network(target)
     if "config.json" in names or "adapter_config.json" in names:
         return _huggingface(target, trust)
+    if "exported" in kinds.values():
+        return _exported(target, names, kinds)
     if "torchscript" in kinds.values():
         return _torchscript(kinds, trust)
     if "safetensors" in kinds.values():
@@ -133,7 +136,8 @@ def _judge(target: Path, kinds: Mapping[Path, Kind], trust: Trust) -> Facts:
     shown = ", ".join(list(names)[:5])
     raise ModelRefused(
         f"{shown} is not a model that can be kept: bring a Hugging Face folder with safetensors"
-        " (as ZIP or TAR), an ONNX file, a safetensors file, or a model folder of this server.",
+        " (as ZIP or TAR), an ONNX file, a program of torch.export.save, a safetensors file, or a"
+        " model folder of this server.",
         code="unknown_format",
     )
 
@@ -190,6 +194,30 @@ def _torchscript(kinds: Mapping[Path, Kind], trust: Trust) -> Facts:
     if len(kinds) > 1:
         raise ModelRefused("Bring the TorchScript file alone.")
     return _answer("torchscript", "predict", None, check_torchscript(next(iter(kinds))))
+
+
+def _exported(target: Path, names: Mapping[str, Path], kinds: Mapping[Path, Kind]) -> Facts:
+    from ml.formats.exported import NAME as EXPORTED_FILE
+    from ml.formats.exported import take_exported
+
+    programs = [name for name, path in names.items() if kinds[path] == "exported"]
+    if len(programs) > 1:
+        raise ModelRefused(f"Bring one program at a time; this has {', '.join(programs[:5])}.")
+    (brought,) = programs
+    left_out = [name for name in names if name not in (brought, "README.md")]
+    aside = names[brought].rename(target.with_name("brought.pt2"))
+    program, parameters = take_exported(aside, target / EXPORTED_FILE)
+    aside.unlink()
+    for name in left_out:
+        names[name].unlink()
+    signature = {"inputs": list(program.inputs), "outputs": list(program.outputs)}
+    facts = {
+        "torch_version": program.torch_version,
+        "parameter_count": parameters,
+        "most_rows": program.most_rows,
+        "left_out": left_out,
+    }
+    return _answer("torch.export", "predict", signature, facts)
 
 
 def _bare_weights(target: Path, names: Mapping[str, Path], kinds: Mapping[Path, Kind]) -> Facts:

@@ -16,12 +16,24 @@ from typing import Literal
 
 from ml.formats.header import HeaderError, read_header
 
-Kind = Literal[
-    "safetensors", "json", "text", "zip", "tar", "torchscript", "pickle", "hdf5", "array", "unknown"
+Kind = Literal[  # "exported": by torch.export.save
+    "safetensors",
+    "json",
+    "text",
+    "zip",
+    "tar",
+    "exported",
+    "torchscript",
+    "pickle",
+    "hdf5",
+    "array",
+    "broken_zip",
+    "unknown",
 ]
 START_BYTES = 4096
 PICKLE_BYTES = 2**20
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # the second: an empty one
+EXPORTED = ("/archive_format", "serialized_exported_program.json")  # the second: torch ≤ 2.7
 NUMPY, HDF5 = b"\x93NUMPY", b"\x89HDF"
 TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
 COMPRESSED: tuple[tuple[bytes, Callable[[bytes], bytes]], ...] = (
@@ -71,7 +83,9 @@ def _zip_kind(path: Path) -> Kind:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError):
-        return "unknown"
+        return "broken_zip"
+    if any(name.endswith(EXPORTED) for name in names):
+        return "exported"
     if any(name.endswith("/constants.pkl") for name in names):
         return "torchscript"
     return "pickle" if any(name.endswith("/data.pkl") for name in names) else "zip"

@@ -10,6 +10,7 @@ import os
 import resource
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -87,6 +88,9 @@ def empty_environment() -> None:
     # Libraries of linear algebra reserve memory for each thread, which counts as used.
     os.environ.update(kept, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
+    # torch's compiler asks where temporary files may lie when it is imported, and never uses the
+    # answer. Nothing is compiled in a child, and a locked one writes no such files.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.tempdir = os.sep
 
 
 def limit_resources(limits: Limits) -> None:

@@ -5,11 +5,14 @@ loads only what it needs.
 """
 
 import errno
-import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+MAX_TRIED_BYTES = 2**30
+"""A child has 4 GiB, and PyTorch and a second copy of the weights lie in them, too."""
 
 Payload = dict[str, Any]
 Answer = dict[str, Any]
@@ -135,15 +138,35 @@ def list_builtins(payload: Payload) -> Any:
 
 
 def take_model(payload: Payload) -> Any:
-    from ml.formats.brought import Trust, take_model
+    from ml.formats.brought import MODEL, Trust, take_model
 
     trust = Trust(**payload["trust"], is_locked=payload["is_locked"])
-    return take_model(Path(payload["folder"]), payload["files"], trust)
+    folder = Path(payload["folder"])
+    found = take_model(folder, payload["files"], trust)
+    if found["framework"] == "torch.export":
+        _try_out(folder / MODEL)
+    return found
+
+
+def _try_out(folder: Path) -> None:
+    """Only PyTorch knows whether it can read and run a program of another release of it."""
+    from ml.formats.refusal import ModelRefused
+
+    if sum(path.stat().st_size for path in folder.iterdir()) > MAX_TRIED_BYTES:
+        return  # its first loading tells
+    from ml.serve.errors import LoadRefused
+    from ml.serve.runtimes import Options, open_runtime
+    from ml.serve.warmup import warm_up
+
+    try:
+        warm_up(open_runtime(folder, Options()))
+    except LoadRefused as error:
+        raise ModelRefused(error.message) from error
 
 
 def look(payload: Payload) -> Any:
     """A training that does not start: what the model will see, and how large it is."""
-    os.environ["TMPDIR"] = payload["scratch"]  # torch asks for one when transformers is there
+    tempfile.tempdir = payload["scratch"]  # torch asks for one when transformers is there
     from ml.config import parse_config
     from ml.train.look import look
 

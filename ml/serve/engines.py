@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -40,7 +41,10 @@ async def _open_batcher(spec: Spec, report: Report) -> Batcher:
         return runtime, warm_up(runtime)
 
     runtime, is_batchable = await asyncio.get_running_loop().run_in_executor(None, open_it)
-    return Batcher(runtime, is_batchable=is_batchable, limits=Limits(**spec.limits))
+    limits, most = Limits(**spec.limits), runtime.signature.most_rows
+    if most is not None:
+        limits = replace(limits, batch_rows=min(limits.batch_rows, most))
+    return Batcher(runtime, is_batchable=is_batchable, limits=limits)
 
 
 async def _open_generation(spec: Spec, report: Report) -> Generation:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ml.formats.exported import NAME as EXPORTED_FILE
 from ml.formats.huggingface import task_of
 from ml.serve.errors import LoadRefused
 from ml.serve.signature import Signature
@@ -54,6 +55,10 @@ def open_runtime(folder: Path, options: Options) -> Runtime:
         from ml.serve.text_runtime import TextRuntime
 
         return TextRuntime(folder, options)
+    if (folder / EXPORTED_FILE).is_file():
+        from ml.serve.exported_runtime import ExportedRuntime
+
+        return ExportedRuntime(folder / EXPORTED_FILE, options)
     graphs = sorted(folder.glob("*.onnx"))
     if len(graphs) == 1:
         from ml.serve.onnx_runtime import OnnxRuntime
@@ -61,8 +66,9 @@ def open_runtime(folder: Path, options: Options) -> Runtime:
         return OnnxRuntime(graphs[0], options)
     names = ", ".join(sorted(path.name for path in folder.iterdir())[:10])
     raise LoadRefused(
-        f"No runtime serves a folder with {names}. Served are: one .onnx file, Hugging Face"
-        " folders with safetensors, and networks and classical models that were trained here."
+        f"No runtime serves a folder with {names}. Served are: one .onnx file, one exported program"
+        " (torch.export.save), Hugging Face folders with safetensors, and networks and classical"
+        " models that were trained here."
     )
 
 

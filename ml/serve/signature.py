@@ -56,6 +56,8 @@ class Signature:
     outputs: tuple[TensorSpec, ...]
     classes: tuple[Any, ...] | None = None
     """In the order of `probabilities`, where the model tells classes apart."""
+    most_rows: int | None = None
+    """That the model takes at once, where it says so."""
 
     def to_dict(self) -> dict[str, Any]:
         tensors = {

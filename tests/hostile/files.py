@@ -26,7 +26,9 @@ from tests.models_registry.brought import (
     pack_tar,
     pack_zip,
     t5_folder,
+    weights,
 )
+from tests.models_registry.exported import exported_bytes
 
 Door = Literal["models", "datasets"]
 
@@ -231,6 +233,40 @@ def with_tokenizer(**changed: Any) -> bytes:
     return pack_zip(t5_folder(**{"tokenizer.json": as_bytes(TOKENIZER | changed)}))
 
 
+def code_as_size(marker: str = MARKER) -> bytes:
+    """An exported program whose number of rows is an expression that writes a file."""
+
+    def change(program: Any) -> None:
+        size = program["graph_module"]["graph"]["tensor_values"]["x"]["sizes"][0]
+        size["as_expr"]["expr_str"] = f"__import__('pathlib').Path('{marker}').write_text('owned')"
+
+    return exported_bytes(change)
+
+
+def huge_program() -> bytes:
+    def change(program: Any) -> None:
+        program["graph_module"]["graph"]["tensor_values"]["m"]["sizes"] = [{"as_int": 2**40}] * 2
+
+    return exported_bytes(change)
+
+
+def nested_zip(levels: int = 10) -> bytes:
+    content = pack_zip(t5_folder())
+    for level in range(levels - 1):
+        content = pack_zip({f"{level}.zip": content})
+    return content
+
+
+@cache
+def large_tokenizer(size: int = 50 * 10**6) -> bytes:
+    content = as_bytes(TOKENIZER).ljust(size)
+    return pack_zip(t5_folder(**{"tokenizer.json": content}))
+
+
+def half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
 def _model(name: str, make: Callable[[], bytes], reason: str) -> Case:
     return Case(door="models", name=name, make=make, reason=reason)
 
@@ -274,6 +310,27 @@ CASES: dict[str, Case] = {
     "external data by root": _model("m.onnx", lambda: outside_data("/etc/passwd"), "not a file"),
     "external data in itself": _model("m.onnx", lambda: outside_data("m.onnx"), "not a file"),
     "a padding of 4e9": _model("m.zip", lambda: with_tokenizer(padding=PADDING), "4000000000"),
+    "a tokenizer of 50 MB": _model("m.zip", large_tokenizer, "tokenizer.json has 50,000,000"),
+    "a program that is code": _model("m.pt2", code_as_size, "would run it as code"),
+    "a program with a pickle": _model(
+        "m.pt2",
+        lambda: exported_bytes(members={"data/weights/model.pt": evil_pickle(2)}),
+        "is a pickle",
+    ),
+    "a program with compiled code": _model(
+        "m.pt2",
+        lambda: exported_bytes(members={"data/aotinductor/model/m.so": b"\x7fELF"}),
+        "compiled code",
+    ),
+    "a program of 4 TiB": _model("m.pt2", huge_program, "1,208,925,819,614,629,174,706,176 values"),
+    "half a program": _model("m.pt2", lambda: half(exported_bytes()), "cut off"),
+    "half an ONNX model": _model("m.onnx", lambda: half(onnx_bytes()), "damaged at byte"),
+    "half of safetensors": _model(
+        "m.safetensors", lambda: half(weights(w=(64, 64))), "but 8156 follow"
+    ),
+    "half a ZIP": _model("m.zip", lambda: half(pack_zip(t5_folder())), "cut off"),
+    "half a TAR": _model("m.tar.gz", lambda: half(pack_tar(t5_folder())), "damaged"),
+    "a ZIP in ten ZIPs": _model("m.zip", nested_zip, "an archive inside an archive"),
     "a header of 84 MB": _model("m.safetensors", long_header, "header claims 84000000"),
     "a symbolic link in TAR": _model(
         "m.tar", lambda: linked_tar(tarfile.SYMTYPE, "/etc/passwd"), "is a link"

@@ -17,6 +17,7 @@ from accounts.models import AuditEntry
 from models_registry.models import ModelVersion, RegisteredModel
 from models_registry.services import find_version
 from tests.models_registry.brought import Files, onnx_bytes, pack_zip, t5_folder, write
+from tests.models_registry.exported import exported_bytes
 from tests.models_registry.test_api import door
 from tests.models_registry.test_real_model import train_iris
 
@@ -108,6 +109,32 @@ def test_a_model_that_is_too_large_is_refused(owner: User, settings: Settings) -
     response = post(owner, "t5", t5_folder())
 
     assert response.status_code == 413
+    assert not left_behind()
+
+
+def test_an_exported_program_is_kept_with_its_signature(owner: User) -> None:
+    response = post(owner, "net", {"net.pt2": exported_bytes(), "README.md": b"# Net"})
+
+    assert response.status_code == 201, response.content
+    version = response.json()
+    assert (version["framework"], version["card"]) == ("torch.export", "# Net")
+    assert version["signature"] == {
+        "inputs": [{"name": "x", "dtype": "float32", "shape": ["s0", 4]}],
+        "outputs": [{"name": "y", "dtype": "float32", "shape": ["s0", 3]}],
+    }
+    assert version["lineage"]["torch_version"] == "2.11.0"
+    assert [file["path"] for file in version["files"]] == ["README.md", "model.pt2"]
+
+
+def test_a_program_that_does_not_run_is_refused_at_once(owner: User) -> None:
+    def unequal(program: Any) -> None:
+        sizes = program["graph_module"]["graph"]["tensor_values"]["x"]["sizes"]
+        sizes[1] = {"as_int": 5}
+
+    response = post(owner, "net", {"net.pt2": exported_bytes(unequal)})
+
+    assert response.status_code == 422
+    assert "cannot run" in response.json()["detail"]
     assert not left_behind()
 
 
