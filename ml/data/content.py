@@ -97,7 +97,21 @@ class Rows:
         """The rows in parts, in order; with these columns only, where they are named."""
         yield Rows([each for each in self.columns if names is None or each.name in names])
 
+    def take(self, rows: NDArray[np.int64], names: Collection[str]) -> Iterator[Rows]:
+        """Rows of these numbers, which rise, in parts; with these columns."""
+        start = 0
+        for batch in self.batches(names):
+            first, last = np.searchsorted(rows, (start, start + len(batch)))
+            if first < last:
+                yield batch.pick(rows[first:last] - start)
+            start += len(batch)
+
+    def pick(self, rows: NDArray[np.int64]) -> Rows:
+        """These of rows that are in memory."""
+        return Rows([Column(each.name, each.type, each.values[rows]) for each in self.columns])
+
     def slice(self, start: int, end: int) -> Rows:
+        """A few rows, in memory."""
         return Rows([Column(each.name, each.type, each.values[start:end]) for each in self.columns])
 
     def __len__(self) -> int:
@@ -180,12 +194,8 @@ class Table:
 
     def batches(self) -> Iterator[dict[str, Array]]:
         """The features of the rows, in parts and in order."""
-        start = 0
-        for rows in self.rows.batches(self.names):
-            first, last = np.searchsorted(self.keep, (start, start + len(rows)))
-            kept = self.keep[first:last] - start
-            yield {column.name: as_feature(column.values)[kept] for column in rows.columns}
-            start += len(rows)
+        for rows in self.rows.take(self.keep, self.names):
+            yield {column.name: as_feature(column.values) for column in rows.columns}
 
     def __len__(self) -> int:
         return len(self.keep)

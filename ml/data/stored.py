@@ -207,7 +207,7 @@ def _from_file(
     fields = None if names is None else [_schema_of(path).get_field_index(each) for each in names]
     with _opened(path, fields) as reader:
         for number in range(reader.num_record_batches) if numbers is None else numbers:
-            yield reader.get_batch(number)
+            yield reader.get_batch(int(number))
 
 
 def _schema_of(path: Path) -> pa.Schema:
@@ -254,6 +254,13 @@ class StoredRows(Rows):
     def batches(self, names: Collection[str] | None = None) -> Iterator[Rows]:
         for batch in self._read(self._ordered(names), range(len(self.facts.batches))):
             yield self._rows(batch)
+
+    def take(self, rows: NDArray[np.int64], names: Collection[str]) -> Iterator[Rows]:
+        places = np.searchsorted(rows, self._starts)
+        wanted = np.flatnonzero(np.diff(places))  # batches without any of them are not read
+        for number, batch in zip(wanted, self._read(self._ordered(names), wanted), strict=True):
+            some = rows[places[number] : places[number + 1]] - self._starts[number]
+            yield self._rows(batch).pick(some)
 
     def slice(self, start: int, end: int, names: Collection[str] | None = None) -> Rows:
         """A few rows in memory."""

@@ -5,6 +5,7 @@ Runs in a one-shot child (ml.run, verb `look`), on the CPU.
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,15 @@ def look(config: TrainingConfig, samples: int) -> dict[str, Any]:
     """Open data and model; {description, warnings, samples, parameters, …}. Raises DataError."""
     if not isinstance(config, GradientConfig):
         raise DataError(f"There is nothing to look at before recipe {config.recipe} has learned.")
+    with tempfile.TemporaryDirectory(prefix="look-") as scratch:
+        return _look(config, samples, Path(scratch))
+
+
+def _look(config: GradientConfig, samples: int, scratch: Path) -> dict[str, Any]:
     warnings: list[str] = []
     torch.manual_seed(config.seed)
     try:
-        task = make_task(config, Path(), torch.device("cpu"), warnings.append)
+        task = make_task(config, scratch, torch.device("cpu"), warnings.append)
     except TrainingFailed as failure:
         raise DataError(failure.message, code=failure.code) from failure
     parameters = list(task.module.parameters())
@@ -50,7 +56,7 @@ def _largest(task: Task) -> np.ndarray:
     inputs: Any = getattr(task, "inputs", None)
     if inputs is None:
         return task.train_rows[:MOST_MEASURED]
-    lengths = [len(inputs[row]) for row in task.train_rows]
+    lengths = inputs.lengths[task.train_rows]
     return task.train_rows[np.argsort(lengths)[-MOST_MEASURED:]]
 
 

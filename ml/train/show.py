@@ -69,9 +69,10 @@ def _show_images(task: NetworkTask, rows: np.ndarray) -> dict[str, Any]:
 def _show_tokens(task: Task, rows: np.ndarray) -> dict[str, Any]:
     """The text as its tokens spell it, the first of them, and what is learned of it."""
     from ml.train.recipes.classify import ClassifyTask  # transformers alone takes seconds
-    from ml.train.recipes.language import IGNORED, LanguageTask
+    from ml.train.recipes.generation import GenerationTask
+    from ml.train.recipes.tokens import IGNORED
 
-    if not isinstance(task, LanguageTask):
+    if not isinstance(task, ClassifyTask | GenerationTask):
         raise TypeError(f"{type(task).__name__} has nothing to show")
     shown = []
     for row in rows.tolist():

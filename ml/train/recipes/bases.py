@@ -109,6 +109,11 @@ def learn_tokenizer(config: TextConfig, texts: Iterator[str]) -> PreTrainedToken
     tokenizer.post_processor = processors.TemplateProcessing(
         single=FRAMES[config.recipe], special_tokens=specials
     )
+    return wrap_tokenizer(config, tokenizer)
+
+
+def wrap_tokenizer(config: TextConfig, tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """As transformers takes it."""
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         pad_token=PAD,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,10 @@ from transformers import AutoModelForCausalLM
 from ml.config import CausalConfig
 from ml.train.errors import TrainingFailed
 from ml.train.recipes.generation import GenerationTask, count_right
-from ml.train.recipes.language import IGNORED, Tokens, as_tokens
+from ml.train.recipes.language import Cut
 from ml.train.recipes.packing import cut_blocks, join_texts
 from ml.train.recipes.texts import Message
-from ml.train.task import split
+from ml.train.recipes.tokens import IGNORED, TokenRows, TokenWriter, write_rows
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
@@ -30,8 +31,6 @@ REWRITES = (
 )
 MOST_ASKED = 32
 """Tokens of a text that its continuation is asked for."""
-TOKENIZED_AT_ONCE = 1000
-"""Texts; what a tokenizer tells of each takes many times its room."""
 LARGEST_EXPONENT = 700.0
 Encoded = tuple[list[int], list[int]]
 """Tokens of a sample, and its labels."""
@@ -42,62 +41,86 @@ class CausalTask(GenerationTask):
     adapter_task = "CAUSAL_LM"
     settings: CausalConfig
 
-    def _encode(self) -> tuple[Tokens, Tokens]:
-        if self.records.chats and not self.tokenizer.chat_template:
+    def _prepare(self) -> None:
+        if self.records.fields.messages and not self.tokenizer.chat_template:
             self.tokenizer.chat_template = CHAT_TEMPLATE
         self.longest_answer = self.settings.max_new_tokens
-        self.can_match = not self.records.texts
-        self.texts_held_back, self.bytes_held_back = self.validation_rows, 0
+        self.is_text = self.records.fields.text is not None
+        self.is_packed = self.is_text and self.settings.packing
+        self.can_match = not self.is_text
+        self.texts_held_back = self.validation_rows
+        super()._prepare()
+        self.bytes_held_back = 0
         if self.is_packed:
-            return self._pack()
-        if self.records.texts:
-            samples = self._encode_texts()
-        elif self.records.prompts:
-            samples = self._encode_pairs()
+            self.bytes_held_back = int(np.load(self.folder / "tokens" / "bytes.npy"))
+
+    def _encode(self, folder: Path, tell: Callable[[str], None]) -> None:
+        if self.is_packed:
+            self._pack(folder)
+        elif self.is_text:
+            self._encode_texts(folder, tell)
+        elif self.records.fields.prompt:
+            self._encode_pairs(folder, tell)
         else:
-            samples = self._encode_chats()
-        return split_labels(samples)
+            self._encode_chats(folder, tell)
 
-    @property
-    def is_packed(self) -> bool:
-        return bool(self.records.texts) and self.settings.packing
+    def _open_labels(self) -> TokenRows:
+        """Texts are their own labels; of prompts and chats it was written what is learned."""
+        folder = self.folder / "tokens"
+        if self.is_text:
+            return TokenRows(folder, "inputs", hides_first=True)
+        return TokenRows(folder, "labels")
 
-    def _pack(self) -> tuple[Tokens, Tokens]:
+    def _pack(self, folder: Path) -> None:
         """Blocks take the place of rows: those to learn from, then those held back."""
         end = self.tokenizer.eos_token_id
         if end is None:
             sentence = "packing needs a tokenizer with an end of text; set packing to false."
             raise TrainingFailed("spec_error", sentence)
-        learned, held_back = (
-            cut_blocks(join_texts(self._open_texts(rows), end), self.max_length)
-            for rows in (self.train_rows, self.validation_rows)
-        )
-        self.bytes_held_back = sum(
-            len(self.records.texts[row].encode()) for row in self.validation_rows.tolist()
-        )
-        self.train_rows = np.arange(len(learned))
-        self.validation_rows = len(learned) + np.arange(len(held_back))
-        blocks = [*learned, *held_back]
-        return blocks, hide_first(blocks)
+        sizes = []
+        with TokenWriter(folder, "inputs") as stream:
+            for rows in (self.train_rows, self.validation_rows):
+                before = stream.size
+                for tokens in join_texts(self._open_texts(rows), end):
+                    stream.extend(tokens)
+                sizes.append(stream.size - before)
+        learned, held_back = (np.stack(cut_blocks(size, self.max_length)) for size in sizes)
+        starts, ends = np.concatenate([learned, held_back + sizes[0]], axis=1)
+        write_rows(folder, "inputs", starts, ends, ends - starts)
+        written = self.records.texts_of(self.validation_rows)
+        np.save(folder / "bytes.npy", sum(len(text.encode()) for text in written))
+        self.train_rows = np.arange(learned.shape[1])
+        self.validation_rows = learned.shape[1] + np.arange(held_back.shape[1])
 
-    def _encode_texts(self) -> list[Encoded]:
-        texts = [self._closed(text) for text in self._open_texts(np.arange(len(self.records)))]
-        self.tell_cut([len(text) for text in texts], self.max_length, "texts")
-        return [(text[: self.max_length],) * 2 for text in texts]
+    def _encode_texts(self, folder: Path, tell: Callable[[str], None]) -> None:
+        cut = Cut(self.max_length, "texts")
+        with TokenWriter(folder, "inputs") as inputs:
+            for tokens in self._open_texts(np.arange(len(self.records))):
+                text = self._closed(tokens)
+                cut.count([text])
+                inputs.write(text[: self.max_length])
+        cut.tell(tell)
 
     def _open_texts(self, rows: np.ndarray) -> Iterator[list[int]]:
-        """Tokens of the texts of these rows, without an end; few at once, for they take room."""
-        for some in split(rows, TOKENIZED_AT_ONCE):
-            texts = [self.records.texts[row] for row in some.tolist()]
-            yield from map(self._open, self.tokenizer(texts)["input_ids"])
+        """Tokens of the texts of these rows, without an end."""
+        for part in self.records.read(rows):
+            yield from map(self._open, self.tokenizer(part.texts)["input_ids"])
 
-    def _encode_pairs(self) -> list[Encoded]:
-        prompts = map(self._open, self.tokenizer(self.records.prompts)["input_ids"])
-        answers = self.tokenizer(self.records.answers, add_special_tokens=False)["input_ids"]
-        pairs = list(zip(prompts, map(self._closed, answers), strict=True))
-        lengths = [len(prompt) + len(answer) for prompt, answer in pairs]
-        self.tell_cut(lengths, self.max_length, "samples")
-        return [self._join(prompt, answer) for prompt, answer in pairs]
+    def _encode_pairs(self, folder: Path, tell: Callable[[str], None]) -> None:
+        cut = Cut(self.max_length, "samples")
+        with TokenWriter(folder, "inputs") as inputs, TokenWriter(folder, "labels") as labels:
+            for prompt, answer in self._open_pairs():
+                cut.count([prompt + answer])
+                tokens, learned = self._join(prompt, answer)
+                inputs.write(tokens)
+                labels.write(hide_first(learned))
+        cut.tell(tell)
+
+    def _open_pairs(self) -> Iterator[Encoded]:
+        for part in self.records.read(np.arange(len(self.records))):
+            prompts = map(self._open, self.tokenizer(part.prompts)["input_ids"])
+            answers = self.tokenizer(part.answers, add_special_tokens=False)["input_ids"]
+            yield from zip(prompts, map(self._closed, answers), strict=True)
 
     def _open(self, tokens: list[int]) -> list[int]:
         """Some tokenizers put an end after every text; here the text goes on."""
@@ -115,18 +138,25 @@ class CausalTask(GenerationTask):
         prompt = prompt[max(0, len(prompt) - room) :]
         return prompt + answer, [IGNORED] * len(prompt) + answer
 
-    def _encode_chats(self) -> list[Encoded]:
+    def _encode_chats(self, folder: Path, tell: Callable[[str], None]) -> None:
         """A sample a chat, or, where the template demands it, one for each of its answers."""
-        encoded = [self._encode_chat(chat) for chat in self.records.chats]
-        chat_of = np.repeat(np.arange(len(encoded)), [len(samples) for samples in encoded])
-        if len(chat_of) > len(encoded):
-            self.warn(REWRITES)
+        cut, longest = Cut(self.max_length, "chats"), self.max_length
+        counts = []
+        parts = self.records.read(np.arange(len(self.records)))
+        with TokenWriter(folder, "inputs") as inputs, TokenWriter(folder, "labels") as labels:
+            for chat in itertools.chain.from_iterable(part.chats for part in parts):
+                samples = self._encode_chat(chat)
+                counts.append(len(samples))
+                for tokens, learned in samples:
+                    cut.count([tokens])
+                    inputs.write(tokens[:longest])
+                    labels.write(hide_first(learned[:longest]))
+        chat_of = np.repeat(np.arange(len(counts)), counts)
+        if len(chat_of) > len(counts):
+            tell(REWRITES)
         self.train_rows = np.flatnonzero(np.isin(chat_of, self.train_rows))
         self.validation_rows = np.flatnonzero(np.isin(chat_of, self.validation_rows))
-        samples = list(itertools.chain.from_iterable(encoded))
-        longest = self.max_length
-        self.tell_cut([len(tokens) for tokens, _ in samples], longest, "chats")
-        return [(tokens[:longest], labels[:longest]) for tokens, labels in samples]
+        cut.tell(tell)
 
     def _encode_chat(self, chat: list[Message]) -> list[Encoded]:
         """The chat as its template writes it; only what the assistant says is learned."""
@@ -178,7 +208,7 @@ class CausalTask(GenerationTask):
         return self.texts_held_back if self.is_packed else self.validation_rows
 
     def question(self, row: int) -> tuple[list[int], str, str]:
-        if self.records.texts:  # from its beginning, whatever block that is in
+        if self.is_text:  # from its beginning, whatever block that is in
             [tokens] = self._open_texts(np.array([row]))
             place = min(MOST_ASKED, max(1, len(tokens) // 2))
             end = len(tokens)
@@ -214,14 +244,6 @@ class CausalTask(GenerationTask):
         return {**super().preprocess(), "max_new_tokens": self.settings.max_new_tokens}
 
 
-def split_labels(samples: list[Encoded]) -> tuple[Tokens, Tokens]:
-    labels = hide_first(as_tokens(labels for _, labels in samples))
-    return as_tokens(tokens for tokens, _ in samples), labels
-
-
-def hide_first(rows: Tokens) -> Tokens:
-    """As labels: nothing stands before the first token that could foretell it."""
-    found = [tokens.copy() for tokens in rows]
-    for labels in found:
-        labels[:1] = IGNORED
-    return found
+def hide_first(labels: list[int]) -> list[int]:
+    """Nothing stands before the first token that could foretell it."""
+    return [IGNORED, *labels[1:]] if labels else labels

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,8 @@ from transformers import AutoModelForSequenceClassification
 from ml.config import ClassifyConfig
 from ml.train import metrics
 from ml.train.prepare import encode_classes
-from ml.train.recipes.language import LanguageTask, Tokens
+from ml.train.recipes.language import Cut, LanguageTask
+from ml.train.recipes.tokens import TokenWriter
 from ml.train.steps import balanced_weights, loss_of
 from ml.train.task import Check, Evaluation, split
 
@@ -38,12 +41,22 @@ class ClassifyTask(LanguageTask):
             "problem_type": "single_label_classification",
         }
 
-    def _encode(self) -> tuple[Tokens, Tokens]:
+    def _prepare(self) -> None:
+        super()._prepare()
         if self.settings.class_weights == "balanced":
             targets = self.targets[self.train_rows]
             self.class_weights = balanced_weights(targets, len(self.classes), self.device)
-        inputs = self.tokenize(self.records.texts, self.max_length, "texts")
-        return inputs, list(self.targets[:, None])
+
+    def _encode(self, folder: Path, tell: Callable[[str], None]) -> None:
+        cut = Cut(self.max_length, "texts")
+        with TokenWriter(folder, "inputs") as inputs:
+            for part in self.records.read(np.arange(len(self.records))):
+                for tokens in self.tokenize(part.texts, cut):
+                    inputs.write(tokens)
+        cut.tell(tell)
+
+    def _count_labels(self) -> np.ndarray:
+        return np.ones(len(self.records), np.int64)
 
     def batch(self, rows: np.ndarray) -> Batch:
         return self.pad_inputs(rows), torch.tensor(self.targets[rows], device=self.device)

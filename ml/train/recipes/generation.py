@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from ml.config import CausalConfig, Text2TextConfig
-from ml.train.recipes.language import IGNORED, LanguageTask
+from ml.train.recipes.language import LanguageTask
+from ml.train.recipes.tokens import IGNORED, TokenRows
 from ml.train.task import Check, Evaluation, split
 
 
@@ -21,6 +22,17 @@ class GenerationTask(LanguageTask):
 
     settings: Text2TextConfig | CausalConfig
     longest_answer: int
+    labels: TokenRows
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self.labels = self._open_labels()
+
+    def _open_labels(self) -> TokenRows:
+        return TokenRows(self.folder / "tokens", "labels")
+
+    def _count_labels(self) -> np.ndarray:
+        return self.labels.label_counts
 
     @abstractmethod
     def guesses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

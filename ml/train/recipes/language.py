@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 
 from ml.train.checkpoint import Tensors
 from ml.train.errors import TrainingFailed
 from ml.train.export import as_json
 from ml.train.held_back import hold_back
+from ml.train.prepared import make_once
 from ml.train.recipes.bases import (
     base_name,
     count_positions,
@@ -23,19 +26,19 @@ from ml.train.recipes.bases import (
     load_model,
     load_tokenizer,
     new_config,
+    wrap_tokenizer,
 )
 from ml.train.recipes.texts import LanguageConfig, open_records
+from ml.train.recipes.tokens import TokenRows
 from ml.train.state import load_trained
 from ml.train.steps import DTYPES, THREADS_PAY_FROM, available_cpus, choose_precision
 from ml.train.task import Task
 
-IGNORED = -100
-"""A label that counts for nothing, as in torch's cross_entropy."""
 EAGER_UP_TO = 512
 """Tokens; on a CPU torch's fused attention takes a quarter longer than plain products, which keep
 the square of a sample's length."""
-Tokens = list[np.ndarray]
-"""Token numbers, or labels, of each row."""
+TOKENIZER_CHARACTERS = 100_000_000
+"""As many of the texts as a tokenizer is learned from; more would change little."""
 
 
 class LanguageTask(Task):
@@ -53,7 +56,7 @@ class LanguageTask(Task):
         device: torch.device,
         warn: Callable[[str], None],
     ) -> None:
-        self.settings, self.warn = config, warn
+        self.settings, self.warn, self.folder = config, warn, folder / "prepared"
         self.device, self.precision = device, choose_precision(config.precision, device)
         self.records = open_records(config, folder, warn)
         self.targets = self._read_targets()
@@ -67,13 +70,13 @@ class LanguageTask(Task):
         )
         base = find_base(config, folder)
         if base is None:
-            self.tokenizer = learn_tokenizer(config, self.records.texts_of(self.train_rows))
+            self.tokenizer = self._learn_tokenizer()
         else:
             self.tokenizer = load_tokenizer(config, base)
         self.module = self._make_module(base).to(device)
         self.positions = count_positions(self.module, self.tokenizer)
         self.max_length = self.fit("max_length", config.max_length)
-        self.inputs, self.labels = self._encode()
+        self._prepare()
         self._leave_out_empty()
         self.saves_memory = config.gradient_checkpointing
         size = sum(each.numel() for each in self.module.parameters())
@@ -85,8 +88,9 @@ class LanguageTask(Task):
         return np.zeros(len(self.records))
 
     @abstractmethod
-    def _encode(self) -> tuple[Tokens, Tokens]:
-        """The token numbers that go in, and those to be learned, of every row."""
+    def _encode(self, folder: Path, tell: Callable[[str], None]) -> None:
+        """Write the tokens of every row (`inputs`), and those to be learned (`labels`) where they
+        are others; change train_rows and validation_rows where samples are no rows."""
 
     def _model_fields(self) -> dict[str, Any]:
         """Further fields of the model's configuration."""
@@ -154,30 +158,64 @@ class LanguageTask(Task):
 
     # ── tokens ───────────────────────────────────────────────────────────────────
 
-    def tokenize(self, texts: list[str], longest: int, what: str, argument: str = "text") -> Tokens:
-        """Token numbers of each text, cut to `longest`; how many were cut is told."""
-        tokens = as_tokens(self.tokenizer(**{argument: texts})["input_ids"])
-        lengths = [len(numbers) for numbers in tokens]
-        long = [row for row, length in enumerate(lengths) if length > longest]
-        if long:
-            whole = [texts[row] for row in long]
-            cut = self.tokenizer(**{argument: whole}, truncation=True, max_length=longest)
-            for row, numbers in zip(long, as_tokens(cut["input_ids"]), strict=True):
-                tokens[row] = numbers
-        self.tell_cut(lengths, longest, what)
-        return tokens
+    def _learn_tokenizer(self) -> Any:
+        def learn(folder: Path) -> None:
+            learned = learn_tokenizer(self.settings, self._texts_for_tokenizer())
+            learned.backend_tokenizer.save(str(folder / "tokenizer.json"))
 
-    def tell_cut(self, lengths: Sequence[int], longest: int, what: str) -> None:
-        """Warn how many of these are too long, and how much of all tokens that loses."""
-        long = [length for length in lengths if length > longest]
-        if long:
-            lost = sum(long) - longest * len(long)
+        folder = self.folder / "tokenizer"
+        make_once(folder, self._made_of(), learn)
+        file = str(folder / "tokenizer.json")
+        return wrap_tokenizer(self.settings, Tokenizer.from_file(file))
+
+    def _texts_for_tokenizer(self) -> Iterator[str]:
+        """Of every row to learn from; of very many, every second, third … one."""
+        size = sum(len(text) for text in self.records.texts_of(self.train_rows))
+        step = -(-size // TOKENIZER_CHARACTERS)
+        if step > 1:
             self.warn(
-                f"{len(long):,} of {len(lengths):,} {what} are longer than {longest} tokens and "
-                f"cut: {lost:,} of {sum(lengths):,} tokens ({lost / sum(lengths):.1%}) are lost."
+                f"The tokenizer is learned from one of {step} rows: all {size:,} characters would "
+                "change little."
             )
+        yield from self.records.texts_of(self.train_rows[::step])
 
-    def pad(self, tokens: Tokens, value: int) -> torch.Tensor:
+    def _made_of(self) -> dict[str, Any]:
+        """What tokens depend on: a run that is resumed need not make them again."""
+        return {"dataset": self.records.sha256, "config": self.settings.to_dict()}
+
+    def _prepare(self) -> None:
+        """Tokens and rows come from disk, also when they were made just now."""
+        folder = self.folder / "tokens"
+        tokenizer = {"tokenizer": describe_tokenizer(self.tokenizer)}
+        make_once(folder, {**self._made_of(), **tokenizer}, self._write_tokens)
+        for message in json.loads((folder / "told.json").read_text()):
+            self.warn(message)
+        self.train_rows = np.load(folder / "train_rows.npy")
+        self.validation_rows = np.load(folder / "validation_rows.npy")
+        self.inputs = TokenRows(folder, "inputs")
+
+    def _write_tokens(self, folder: Path) -> None:
+        told: list[str] = []
+        self._encode(folder, told.append)
+        (folder / "told.json").write_text(json.dumps(told))
+        np.save(folder / "train_rows.npy", self.train_rows)
+        np.save(folder / "validation_rows.npy", self.validation_rows)
+
+    def tokenize(
+        self, texts: list[str], cut: Cut, argument: str = "text"
+    ) -> Iterator[Sequence[int]]:
+        """Token numbers of each text, cut to the longest that is allowed."""
+        found: list[list[int]] = self.tokenizer(**{argument: texts})["input_ids"]
+        long = [row for row, tokens in enumerate(found) if len(tokens) > cut.longest]
+        cut.count(found)
+        if long:
+            whole = {argument: [texts[row] for row in long]}
+            shorter = self.tokenizer(**whole, truncation=True, max_length=cut.longest)["input_ids"]
+            for row, tokens in zip(long, shorter, strict=True):
+                found[row] = tokens
+        yield from found
+
+    def pad(self, tokens: list[np.ndarray], value: int) -> torch.Tensor:
         """(rows, longest of them), filled up at the end with `value`."""
         filled = np.full((len(tokens), max(map(len, tokens))), value, np.int64)
         for row, numbers in zip(filled, tokens, strict=True):
@@ -194,9 +232,13 @@ class LanguageTask(Task):
     def weight(self, rows: np.ndarray) -> int:
         return int(self.label_counts[rows].sum())
 
+    @abstractmethod
+    def _count_labels(self) -> np.ndarray:
+        """How many labels of each row count."""
+
     def _leave_out_empty(self) -> None:
         """A row whose answer was cut off teaches nothing."""
-        self.label_counts = np.array([np.count_nonzero(row != IGNORED) for row in self.labels])
+        self.label_counts = self._count_labels()
         empty = self.label_counts == 0
         if empty.any():
             self.warn(f"{empty.sum():,} rows hold nothing to learn within max_length; left out.")
@@ -250,8 +292,34 @@ def save_adapter(model: Any, folder: Path) -> None:
     (folder / "README.md").unlink()
 
 
-def as_tokens(lists: Iterable[Sequence[int]]) -> Tokens:
-    return [np.array(numbers, np.int32) for numbers in lists]
+class Cut:
+    """Counts what is too long, and how much of all tokens that loses."""
+
+    def __init__(self, longest: int, what: str) -> None:
+        self.longest, self.what = longest, what
+        self.long = self.samples = self.lost = self.tokens = 0
+
+    def count(self, samples: Iterable[Sequence[int]]) -> None:
+        for sample in samples:
+            self.samples += 1
+            self.tokens += len(sample)
+            self.long += len(sample) > self.longest
+            self.lost += max(0, len(sample) - self.longest)
+
+    def tell(self, tell: Callable[[str], None]) -> None:
+        if self.long:
+            tell(
+                f"{self.long:,} of {self.samples:,} {self.what} are longer than {self.longest} "
+                f"tokens and cut: {self.lost:,} of {self.tokens:,} tokens "
+                f"({self.lost / self.tokens:.1%}) are lost."
+            )
+
+
+def describe_tokenizer(tokenizer: Any) -> dict[str, Any]:
+    """All that decides which tokens a text becomes."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = tokenizer.get_vocab() if backend is None else backend.to_str()
+    return {"kind": type(tokenizer).__name__, "rules": rules, "chat": tokenizer.chat_template}
 
 
 def checkpoint_activations(model: Any) -> None:

@@ -6,23 +6,23 @@ is full. So a text sees what stands before it in its block, as it does in GPT-2'
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 
-def join_texts(texts: Iterable[list[int]], end: int) -> np.ndarray:
-    """(tokens,): an end of text, and after it every text with its own end."""
-    pieces = [np.array([end], np.int32)]
+def join_texts(texts: Iterable[list[int]], end: int) -> Iterator[list[int]]:
+    """Tokens: an end of text, and after it every text with its own end."""
+    yield [end]
     for text in texts:
-        pieces.append(np.array([*text, end], np.int32))
-    return np.concatenate(pieces)
+        yield [*text, end]
 
 
-def cut_blocks(stream: np.ndarray, length: int) -> list[np.ndarray]:
-    """Blocks of `length` tokens; the last may be shorter.
+def cut_blocks(size: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where blocks of `length` begin and end in so many tokens; the last may be shorter.
 
     A block begins with the last token of the one before: nothing stands before its first token
-    that could foretell it. So every token of the stream but the first is foretold once.
+    that could foretell it. So every token but the first is foretold once.
     """
-    return [stream[start : start + length] for start in range(0, len(stream) - 1, length - 1)]
+    starts = np.arange(0, size - 1, length - 1)
+    return starts, np.minimum(starts + length, size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,8 @@ from transformers import AutoModelForSeq2SeqLM
 
 from ml.config import Text2TextConfig
 from ml.train.recipes.generation import GenerationTask, count_right
-from ml.train.recipes.language import IGNORED, Tokens
+from ml.train.recipes.language import Cut
+from ml.train.recipes.tokens import IGNORED, TokenWriter
 
 
 class Text2TextTask(GenerationTask):
@@ -18,14 +21,21 @@ class Text2TextTask(GenerationTask):
     adapter_task = "SEQ_2_SEQ_LM"
     settings: Text2TextConfig
 
-    def _encode(self) -> tuple[Tokens, Tokens]:
-        prefix = self.settings.prefix
-        prompts = [prefix + prompt for prompt in self.records.prompts]
-        inputs = self.tokenize(prompts, self.max_length, "inputs")
+    def _prepare(self) -> None:
         self.longest_answer = self.fit("max_target_length", self.settings.max_target_length)
-        answers = self.records.answers
-        labels = self.tokenize(answers, self.longest_answer, "answers", "text_target")
-        return inputs, labels
+        super()._prepare()
+
+    def _encode(self, folder: Path, tell: Callable[[str], None]) -> None:
+        prefix = self.settings.prefix
+        inputs, answers = Cut(self.max_length, "inputs"), Cut(self.longest_answer, "answers")
+        with TokenWriter(folder, "inputs") as asked, TokenWriter(folder, "labels") as told:
+            for part in self.records.read(np.arange(len(self.records))):
+                for tokens in self.tokenize([prefix + each for each in part.prompts], inputs):
+                    asked.write(tokens)
+                for tokens in self.tokenize(part.answers, answers, "text_target"):
+                    told.write(tokens)
+        inputs.tell(tell)
+        answers.tell(tell)
 
     def batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
         labels = [self.labels[row] for row in rows.tolist()]
@@ -35,7 +45,8 @@ class Text2TextTask(GenerationTask):
         return count_right(logits, labels)
 
     def question(self, row: int) -> tuple[list[int], str, str]:
-        return self.inputs[row].tolist(), self.records.prompts[row], self.records.answers[row]
+        [part] = self.records.read(np.array([row]))
+        return self.inputs[row].tolist(), part.prompts[0], part.answers[0]
 
     def answer(self, output: list[int], asked: int) -> list[int]:
         return output

@@ -21,28 +21,22 @@ from ml.train.errors import TrainingFailed
 
 LanguageConfig = Text2TextConfig | CausalConfig | ClassifyConfig
 Message = dict[str, str]
+ROWS_AT_ONCE = 1000
+"""What a tokenizer tells of each takes many times its room."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Records:
-    """Rows that have all that is needed; every list is as long as the others."""
+class Part:
+    """Some rows in memory; a list is empty where this way of learning has none of it."""
 
-    fields: TextFields
     prompts: list[str]
     answers: list[str]
     texts: list[str]
     chats: list[list[Message]]
-    target: np.ndarray | None
-    target_name: str | None
-    splits: np.ndarray | None
-    groups: np.ndarray | None
 
-    def __len__(self) -> int:
-        return max(len(self.prompts), len(self.texts), len(self.chats))
-
-    def texts_of(self, rows: np.ndarray) -> Iterator[str]:
-        """Everything that is written in these rows: what a tokenizer is learned from."""
-        for row in rows.tolist():
+    def written(self) -> Iterator[str]:
+        """Everything, row by row."""
+        for row in range(max(len(self.prompts), len(self.texts), len(self.chats))):
             for texts in (self.texts, self.prompts, self.answers):
                 if texts:
                     yield texts[row]
@@ -50,10 +44,47 @@ class Records:
                 yield from (message["content"] for message in self.chats[row])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """Rows that have all that is needed. They are counted from 0, and stay on disk."""
+
+    fields: TextFields
+    rows: Rows
+    keep: np.ndarray
+    """Their numbers in the dataset."""
+    sha256: str
+    """Of the dataset's file."""
+    target: np.ndarray | None
+    target_name: str | None
+    splits: np.ndarray | None
+    groups: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.keep)
+
+    def read(self, rows: np.ndarray) -> Iterator[Part]:
+        """These rows, whose numbers rise, a few at a time."""
+        fields = self.fields
+        named = (fields.text, fields.messages, fields.prompt, fields.context, fields.answer)
+        names = {name for name in named if name is not None}
+        first = 0
+        for taken in self.rows.take(self.keep[rows], names):
+            for start in range(0, len(taken), ROWS_AT_ONCE):
+                some = taken.slice(start, min(start + ROWS_AT_ONCE, len(taken)))
+                numbers = self.keep[rows[first : first + len(some)]] + 1
+                yield _read_part(some, fields, numbers)
+                first += len(some)
+
+    def texts_of(self, rows: np.ndarray) -> Iterator[str]:
+        """Everything that is written in these rows: what a tokenizer is learned from."""
+        for part in self.read(rows):
+            yield from part.written()
+
+
 def open_records(config: LanguageConfig, folder: Path, warn: Callable[[str], None]) -> Records:
     """Relative paths start at `folder`. Raises TrainingFailed with data_error or spec_error."""
     try:
-        rows = _open_rows(config, folder)
+        rows, sha256 = _open_rows(config, folder)
         fields = find_fields(config, [column.name for column in rows.columns])
         target = _find_target(config, rows)
         if target is not None and fields.text == target.name:
@@ -63,20 +94,21 @@ def open_records(config: LanguageConfig, folder: Path, warn: Callable[[str], Non
         raise TrainingFailed("data_error", str(error)) from error
     except NoSuchColumn as error:
         raise TrainingFailed("spec_error", f"{error}.") from error
-    return _records(rows, fields, target, warn)
+    return _records(rows, sha256, fields, target, warn)
 
 
-def _open_rows(config: LanguageConfig, folder: Path) -> Rows:
+def _open_rows(config: LanguageConfig, folder: Path) -> tuple[Rows, str]:
     reference = config.dataset
     if not isinstance(reference, DatasetReference):
         raise TrainingFailed(
             "spec_error", f"dataset must say where it lies ({{'path': …}}), got {reference!r}"
         )
     path = folder / reference.path
-    content = read_version(path, read_version_schema(path))
+    schema = read_version_schema(path)
+    content = read_version(path, schema)
     if isinstance(content, Pictures):
         raise DataError(f"The dataset holds images; recipe {config.recipe} learns from text.")
-    return content
+    return content, schema["sha256"]
 
 
 def _find_target(config: LanguageConfig, rows: Rows) -> Column | None:
@@ -85,57 +117,65 @@ def _find_target(config: LanguageConfig, rows: Rows) -> Column | None:
     reference = config.dataset
     usual = reference.target if isinstance(reference, DatasetReference) else None
     name, _ = choose_target(rows, config.target or usual)
-    return _column(rows, name)
+    return rows.column(name)
 
 
 def _records(
-    rows: Rows, fields: TextFields, target: Column | None, warn: Callable[[str], None]
+    rows: Rows, sha256: str, fields: TextFields, target: Column | None, warn: Callable[[str], None]
 ) -> Records:
     named = (fields.text, fields.messages, fields.prompt, fields.answer)
-    needed = [_column(rows, name) for name in named if name is not None]
-    keep = np.ones(len(rows), bool)
+    needed = [rows.column(name) for name in named if name is not None]
+    is_whole = np.ones(len(rows), bool)
     for column in [*needed, *([target] if target else [])]:
-        keep &= ~column.missing
-    if lost := int((~keep).sum()):
+        if column.nulls:
+            is_whole &= ~column.missing
+    keep = np.flatnonzero(is_whole)
+    if lost := len(rows) - len(keep):
         warn(f"{lost:,} of {len(rows):,} rows lack a text or a target and are left out.")
-    if keep.sum() < 2:
-        raise TrainingFailed("data_error", f"{keep.sum()} rows are too few to learn from.")
+    if len(keep) < 2:
+        raise TrainingFailed("data_error", f"{len(keep)} rows are too few to learn from.")
     splits, groups = find_splits(rows), find_groups(rows)
     return Records(
         fields=fields,
-        prompts=_prompts(rows, fields, keep),
-        answers=_texts(rows, fields.answer, keep),
-        texts=_texts(rows, fields.text, keep),
-        chats=_chats(rows, fields.messages, keep),
-        target=None if target is None else as_target(target)[keep],
+        rows=rows,
+        keep=keep,
+        sha256=sha256,
+        target=None if target is None else _target_of(target, keep),
         target_name=None if target is None else target.name,
         splits=None if splits is None else splits[keep],
         groups=None if groups is None else groups[keep],
     )
 
 
-def _prompts(rows: Rows, fields: TextFields, keep: np.ndarray) -> list[str]:
-    prompts = _texts(rows, fields.prompt, keep)
-    contexts = _texts(rows, fields.context, keep)
-    if not contexts:
-        return prompts
-    return [join_prompt(prompt, more) for prompt, more in zip(prompts, contexts, strict=True)]
+def _target_of(column: Column, keep: np.ndarray) -> np.ndarray:
+    return as_target(Column(column.name, column.type, column.values[keep]))
+
+
+def _read_part(rows: Rows, fields: TextFields, numbers: np.ndarray) -> Part:
+    """`numbers` are those that people count the rows by."""
+    prompts, contexts = _texts(rows, fields.prompt), _texts(rows, fields.context)
+    if contexts:
+        prompts = [join_prompt(*pair) for pair in zip(prompts, contexts, strict=True)]
+    return Part(
+        prompts=prompts,
+        answers=_texts(rows, fields.answer),
+        texts=_texts(rows, fields.text),
+        chats=_chats(rows, fields.messages, numbers),
+    )
 
 
 def join_prompt(prompt: str, context: str) -> str:
     return f"{prompt}\n{context}" if context else prompt
 
 
-def _texts(rows: Rows, name: str | None, keep: np.ndarray) -> list[str]:
+def _texts(rows: Rows, name: str | None) -> list[str]:
     """Numbers are taken as they are written; what is missing (a context) is empty."""
     if name is None:
         return []
-    column = _column(rows, name)
+    column = rows.column(name)
     return [
         "" if is_missing else _write(column, value)
-        for value, is_missing in zip(
-            column.values[keep].tolist(), column.missing[keep], strict=True
-        )
+        for value, is_missing in zip(column.values.tolist(), column.missing, strict=True)
     ]
 
 
@@ -145,11 +185,10 @@ def _write(column: Column, value: Any) -> str:
     return str(int(value)) if column.type == "integer" else str(value)
 
 
-def _chats(rows: Rows, name: str | None, keep: np.ndarray) -> list[list[Message]]:
+def _chats(rows: Rows, name: str | None, numbers: np.ndarray) -> list[list[Message]]:
     if name is None:
         return []
-    numbers = np.flatnonzero(keep) + 1
-    texts = _texts(rows, name, keep)
+    texts = _texts(rows, name)
     return [_chat(text, int(row), name) for row, text in zip(numbers, texts, strict=True)]
 
 
@@ -178,7 +217,3 @@ def _is_chat(chat: Any) -> bool:
         for message in chat
     )
     return is_whole and any(message["role"] == "assistant" for message in chat)
-
-
-def _column(rows: Rows, name: str) -> Column:
-    return next(column for column in rows.columns if column.name == name)

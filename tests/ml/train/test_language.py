@@ -19,7 +19,7 @@ from ml.formats.brought import Trust, take_model
 from ml.rundir import RunDir, read_json
 from ml.train.recipes.causal import CausalTask
 from ml.train.recipes.classify import ClassifyTask
-from ml.train.recipes.language import IGNORED
+from ml.train.recipes.tokens import IGNORED
 from tests.ml.train.language import (
     AUTO,
     SCRATCH,
