@@ -23,6 +23,7 @@ LISTS = {
     "new": "/sessions/new/",
     "datasets": "/datasets/",
     "models": "/models/",
+    "loaded": "/models/loaded/",
     "playground": "/playground/",
 }
 ONE_OF = {"session": "/sessions/", "dataset": "/datasets/", "model": "/models/"}

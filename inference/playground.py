@@ -1,19 +1,15 @@
-"""What the Playground shows: the memory that models take, and what one wants to be asked."""
+"""How a person asks a model: the form that fits what its worker says that it takes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from datasets.models import DatasetVersion
 from datasets.services import DatasetNotFound, find_version, read_preview
-from inference.memory import find_budget
 from inference.models import LoadedModel
-from mlserver.lib.errors import NoSpace
 
-SHADES = 4
 MOST_FIELDS = 60
 """A table with more columns is asked as JSON."""
 OPEN_SIZE = 1
@@ -22,58 +18,6 @@ LONGEST_EXAMPLE = 10_000
 
 Tensor = dict[str, Any]
 """{name, datatype, shape}, as the worker describes it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    label: str
-    size_bytes: int
-    start: float
-    width: float
-    """Both in percent of the device's budget."""
-    shade: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Device:
-    name: str
-    budget_bytes: int | None
-    """None: its memory cannot be read now; `reason` says why."""
-    used_bytes: int
-    parts: list[Part]
-    reason: str = ""
-
-
-def describe_devices(rows: Iterable[LoadedModel]) -> list[Device]:
-    """The devices that hold models, each with its budget and who takes how much of it."""
-    holders: dict[str, list[LoadedModel]] = {}
-    for row in rows:
-        if row.memory_bytes:
-            holders.setdefault(row.device, []).append(row)
-    return [_describe_device(name, held) for name, held in sorted(holders.items())]
-
-
-def _describe_device(name: str, held: list[LoadedModel]) -> Device:
-    used = sum(row.memory_bytes or 0 for row in held)
-    try:
-        budget, reason = max(find_budget(name), used), ""
-    except NoSpace as error:
-        return Device(name=name, budget_bytes=None, used_bytes=used, parts=[], reason=error.detail)
-    parts, start = [], 0.0
-    for place, row in enumerate(held):
-        width = 100 * (row.memory_bytes or 0) / budget
-        shade = f"s{place % SHADES + 1}"
-        parts.append(
-            Part(
-                label=str(row), size_bytes=row.memory_bytes or 0, start=start, width=width,
-                shade=shade,
-            )
-        )  # fmt: skip
-        start += width
-    return Device(name=name, budget_bytes=budget, used_bytes=used, parts=parts, reason=reason)
-
-
-# --- Asking -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +40,14 @@ class Form:
     """{name, height, width, channels, low, high, samples}: numbers of black and white."""
     example: dict[str, Any] = field(default_factory=dict)
     """Inputs of the right shape, for `tensors`."""
-    classes: list[Any] = field(default_factory=list)
 
-    def for_script(self) -> dict[str, Any]:
-        """What js/playground.js needs to know."""
-        return {"kind": self.kind, "image": self.image, "classes": self.classes}
+
+def take_the_same(one: LoadedModel, other: LoadedModel) -> bool:
+    """Whether both can be asked by one form: prompts, or the very same tensors."""
+    assert one.signature is not None
+    assert other.signature is not None
+    write = "context_length" in one.signature, "context_length" in other.signature
+    return all(write) or (not any(write) and one.signature["inputs"] == other.signature["inputs"])
 
 
 def describe_form(loaded: LoadedModel) -> Form:
@@ -110,16 +57,15 @@ def describe_form(loaded: LoadedModel) -> Form:
     if "context_length" in loaded.signature:
         return Form(kind="text")
     dataset = _find_dataset(loaded)
-    classes = (dataset.schema.get("classes") or []) if dataset else []
     if _is_image(inputs):
-        return Form(kind="image", image=_describe_image(inputs[0], dataset), classes=classes)
+        return Form(kind="image", image=_describe_image(inputs[0], dataset))
     if all(tensor["shape"] == [-1] for tensor in inputs) and len(inputs) <= MOST_FIELDS:
         row = _first_row(dataset)
         fields = [
             _describe_field(tensor, row.get(tensor["name"]), is_only=len(inputs) == 1)
             for tensor in inputs
         ]
-        return Form(kind="row", fields=fields, classes=classes)
+        return Form(kind="row", fields=fields)
     return Form(kind="tensors", example={one["name"]: _example(one) for one in inputs})
 
 

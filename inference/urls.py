@@ -1,4 +1,4 @@
-"""The doors of `inference`: REST under /api/v1/, a page at the root. Before those of
+"""The doors of `inference`: REST under /api/v1/, pages at the root. Before those of
 models_registry: a model's name could otherwise be `loaded`."""
 
 from django.urls import URLPattern, URLResolver
@@ -58,7 +58,8 @@ openai_patterns: list[URLPattern | URLResolver] = [
 page_patterns: list[URLPattern | URLResolver] = [
     *open_inference_patterns,
     *openai_patterns,
+    path_either("models/loaded/", views.loaded_page, name="loaded-page"),
+    path_either("models/loaded/load/", views.load, name="loaded-load"),
+    path_either("models/loaded/unload/", views.unload, name="loaded-unload"),
     path_either("playground/", views.playground, name="playground"),
-    path_either("playground/load/", views.load, name="playground-load"),
-    path_either("playground/unload/", views.unload, name="playground-unload"),
 ]

@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib.auth.models import Group, User
 
 from datasets.models import Dataset, DatasetVersion
+from inference.models import LoadedModel, State
 from jobs.models import Job
 from models_registry.models import ModelVersion, RegisteredModel
 from sessions.models import TrainingSession
@@ -89,6 +90,13 @@ def model_version(**values: Any) -> ModelVersion:
             **values,
         }
     )
+
+
+def loaded_model(**values: Any) -> LoadedModel:
+    """Ready, unless said otherwise."""
+    if "version" not in values:
+        values["version"] = model_version()
+    return LoadedModel.objects.create(**{"state": State.READY, "device": "cpu", **values})
 
 
 def base_model(**values: Any) -> ModelVersion:

@@ -1,6 +1,7 @@
 // On every page: the live dot, times in the reader's zone, theme, menu, copy buttons, dialogs.
 // Events of the stream become DOM events `live:<type>`; parts that only the server can draw
-// (`hx-trigger="stale from:body"`) are fetched again when something they show has changed.
+// (`hx-trigger="stale from:body"`) are fetched again when something they show has changed, or, where
+// no event tells, after so many milliseconds as `data-poll` says.
 
 const root = document.documentElement;
 const topics = (document.body.dataset.topics ?? "").split(" ").filter(Boolean);
@@ -86,11 +87,11 @@ function watch() {
   if (state === "live" && topics.includes("system") && silent > SAMPLE_LATE_MS) {
     show("late", `no data for ${Math.floor(silent / 5000) * 5} s`);
   }
-  if (state !== "live" && performance.now() - polledAt > POLL_MS) {
-    polledAt = performance.now();
-    emit("resync");
-    markStale();
-  }
+  const since = performance.now() - polledAt, isCut = state !== "live" && since > POLL_MS;
+  if (!isCut && !(since > document.querySelector("[data-poll]")?.dataset.poll)) return;
+  polledAt = performance.now();
+  if (isCut) emit("resync");
+  markStale();
 }
 
 // Changes of sessions: numbers in place, everything else from the server.

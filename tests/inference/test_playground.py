@@ -1,4 +1,4 @@
-"""The Playground's page: what is in memory, and the form that fits a model."""
+"""The Playground's page: the form that fits a model, and models side by side."""
 
 from typing import Any
 
@@ -6,27 +6,17 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
-from pytest_django import Settings
 
 from datasets.services import import_upload
 from inference.models import LoadedModel, State
-from inference.playground import describe_devices, describe_form
-from models_registry.models import ModelVersion
+from inference.playground import describe_form
 from tests import factories
-
-MEGABYTE = 10**6
-
-
-def loaded(version: ModelVersion | None = None, **values: Any) -> LoadedModel:
-    known = {"state": State.READY, "device": "cpu", "memory_bytes": 100 * MEGABYTE}
-    return LoadedModel.objects.create(
-        version=version or factories.model_version(), **{**known, **values}
-    )
 
 
 def taking(*tensors: tuple[str, str, list[int]], **values: Any) -> LoadedModel:
     inputs = [{"name": n, "datatype": kind, "shape": shape} for n, kind, shape in tensors]
-    return loaded(signature={"inputs": inputs, "outputs": []}, **values)
+    signature = {"inputs": inputs, "outputs": []}
+    return factories.loaded_model(**{"state": State.READY, "signature": signature, **values})
 
 
 @pytest.fixture
@@ -34,27 +24,6 @@ def door(owner: User) -> Client:
     client = Client(headers={"accept": "text/html"})
     client.force_login(owner)
     return client
-
-
-def test_the_bar_shows_each_models_share_of_the_budget(settings: Settings, db: None) -> None:
-    settings.MODEL_MEMORY_MB = 400
-    first, second = loaded(), loaded(memory_bytes=200 * MEGABYTE)
-    loaded(state=State.LOADING, memory_bytes=None)
-
-    [device] = describe_devices(LoadedModel.objects.all())
-    assert (device.budget_bytes, device.used_bytes) == (400 * MEGABYTE, 300 * MEGABYTE)
-    assert [(part.label, part.start, part.width) for part in device.parts] == [
-        (str(first), 0, 25),
-        (str(second), 25, 50),
-    ]
-
-
-def test_a_gpu_that_cannot_be_read_has_no_bar_but_the_reason(settings: Settings, db: None) -> None:
-    settings.MODEL_MEMORY_MB = None
-    loaded(device="cuda:0")
-    [device] = describe_devices(LoadedModel.objects.all())
-    assert (device.budget_bytes, device.parts) == (None, [])
-    assert "cuda:0" in device.reason
 
 
 def test_columns_become_fields_with_the_first_row_of_what_it_learned_from(owner: User) -> None:
@@ -70,7 +39,6 @@ def test_columns_become_fields_with_the_first_row_of_what_it_learned_from(owner:
         ("height", True, "1.5"),
         ("colour", False, "red"),
     ]
-    assert form.classes == ["a", "b"]
 
 
 @pytest.mark.parametrize("lineage", [{}, {"dataset": "gone@1"}, {"dataset": ["x"]}])
@@ -112,35 +80,77 @@ def test_other_tensors_are_json(tensor: Any, example: Any, db: None) -> None:
     assert (form.kind, form.example) == ("tensors", example)
 
 
-def test_the_page_loads_and_unloads(door: Client, owner: User) -> None:
-    version = factories.model_version(name="digits", owner=owner)
-    assert "digits@1" in door.get("/playground/").content.decode()
-    answer = door.post("/playground/load/", {"model": "digits@1", "pinned": "on"})
-    assert answer["Location"] == "/playground/?model=digits%401"
-    row = LoadedModel.objects.get(version=version)
-    assert (row.is_wanted, row.is_pinned, row.owner) == (True, True, owner)
-    assert "follows it" in door.get(answer["Location"]).content.decode()
-
-    assert door.post("/playground/unload/", {"model": "digits@1"}).status_code == 302
-    row.refresh_from_db()
-    assert not row.is_wanted
+def shown(door: Client, *names: str) -> str:
+    answer = door.get("/playground/", {"model": names})
+    assert answer.status_code == 200
+    return answer.content.decode()
 
 
-def test_what_does_not_exist_or_is_somebody_elses_is_refused(
-    door: Client, owner: User, stranger: User
+def test_models_that_take_the_same_stand_side_by_side(door: Client) -> None:
+    one, two, three = (taking(("height", "FP64", [-1])) for _ in range(3))
+    other = taking(("width", "FP64", [-1]))
+    page = shown(door, str(one), str(two), str(three))
+    assert all(f'data-model="{each}"' in page for each in (one, two, three))
+    # Who is picked beside the first takes what it takes.
+    first, *others = page.split("<select name=")[1:]
+    assert f">{other}<" in first
+    assert not any(f">{other}<" in each for each in others)
+    page = shown(door, str(one), str(other))
+    assert f"{other} takes other inputs than {one}" in page
+    assert f'data-model="{other}"' not in page
+
+
+def test_a_model_named_twice_is_one_column_and_a_fourth_none(door: Client) -> None:
+    rows = [taking(("height", "FP64", [-1])) for _ in range(4)]
+    name = rows[0].version.model.name
+    assert shown(door, name, f"{name}@1", "").count("data-model=") == 1
+    assert shown(door, *map(str, rows)).count("data-model=") == 3
+
+
+def test_models_that_write_are_alike_however_long_their_context(door: Client) -> None:
+    rows = [taking(("prompt", "BYTES", [-1])) for _ in range(2)]
+    for row, length in zip(rows, (128, 4096), strict=True):
+        assert row.signature is not None
+        row.signature["context_length"] = length
+        row.save()
+    page = shown(door, *map(str, rows))
+    assert "128 tokens of prompt" in page
+    assert "4,096 tokens of prompt" in page
+
+
+def test_the_names_of_classes_are_those_that_the_worker_tells(door: Client) -> None:
+    row = taking(("height", "FP64", [-1]))
+    row.signature = {"inputs": [], "outputs": [], "classes": ["</script>", 7]}
+    row.save()
+    page = shown(door)
+    assert '"classes": ["\\u003C/script\\u003E", 7]' in page
+
+
+def test_a_model_that_is_not_in_memory_may_be_loaded_and_followed(
+    door: Client, owner: User
 ) -> None:
-    row = taking(("height", "FP64", [-1]), owner=stranger)
-    assert door.post("/playground/load/", {"model": "nobody"}).status_code == 404
-    assert door.post("/playground/load/").status_code == 404
-    assert door.post("/playground/unload/", {"model": str(row)}).status_code == 403
-    assert f'value="{row}"' not in door.get("/playground/").content.decode()
+    beside = taking(("height", "FP64", [-1]))
+    version = factories.model_version(name="digits", owner=owner)
+    asked = [str(beside), "digits@1"]
+    page = shown(door, *asked)
+    assert "digits@1 is not in memory" in page
+    assert f'data-model="{beside}"' in page
+    answer = door.post("/models/loaded/load/", {"model": "digits@1", "show": asked})
+    assert (
+        answer["Location"]
+        == f"/playground/?model={str(beside).replace('@', '%40')}&model=digits%401"
+    )
+    assert "this page follows it" in door.get(answer["Location"]).content.decode()
+    LoadedModel.objects.filter(version=version).update(state=State.FAILED, error="Too much.")
+    page = door.get(answer["Location"]).content.decode()
+    assert "could not be loaded. Too much." in page
+    assert 'data-poll="900"' not in page
 
 
-def test_a_viewer_may_look_and_ask_but_not_load(db: None) -> None:
+def test_a_viewer_may_ask_but_not_load(db: None) -> None:
     client = Client(headers={"accept": "text/html"})
     client.force_login(factories.user(role="viewer"))
     taking(("height", "FP64", [-1]))
-    page = client.get("/playground/").content.decode()
+    assert 'id="ask"' in shown(client)
+    page = shown(client, factories.model_version().model.name)
     assert "Operators may load models" in page
-    assert 'id="ask"' in page
-    assert client.post("/playground/load/", {"model": "x"}).status_code == 403

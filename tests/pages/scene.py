@@ -11,8 +11,6 @@ from django.utils import timezone
 
 from datasets.models import DatasetVersion
 from datasets.services import import_upload
-from inference.models import LoadedModel
-from inference.models import State as Loaded
 from jobs.models import LogLine, State
 from ml.config import parse_config
 from models_registry.models import ModelVersion
@@ -50,6 +48,7 @@ class Scene:
             f"/datasets/{self.dataset.dataset.name}/",
             "/models/",
             f"/models/{self.model.model.name}/",
+            "/models/loaded/",
             "/playground/",
         ]
 
@@ -71,11 +70,9 @@ def build_scene(owner: User) -> Scene:
     completed.produced = model
     completed.save()
     columns = [{"name": name, "datatype": "FP64", "shape": [-1]} for name in ("height", "width")]
-    LoadedModel.objects.create(
+    factories.loaded_model(
         version=model,
         owner=owner,
-        state=Loaded.READY,
-        device="cpu",
         memory_bytes=172_000_000,
         load_seconds=1.9,
         signature={"inputs": columns, "outputs": []},

@@ -220,6 +220,18 @@ def test_a_wrong_value_shows_before_anything_starts(visit: Open, owner: User) ->
     expect(page.get_by_label("Learning rate")).to_be_focused()
 
 
+def test_sessions_are_compared_once_some_are_chosen(visit: Open, owner: User) -> None:
+    scene = build_scene(owner)
+    page = visit(owner).open("/sessions/")
+    button = page.get_by_role("button", name="Compare the chosen")
+    expect(button).to_be_hidden()
+    for session in (scene.completed, scene.running):
+        page.get_by_label(f"Compare {session.title}").check()
+        expect(button).to_be_visible()
+    button.click()
+    expect(page.locator("h1")).to_contain_text("Compar")
+
+
 def test_searching_as_one_types_keeps_the_address_and_the_focus(visit: Open, owner: User) -> None:
     build_scene(owner)
     page = visit(owner).open("/sessions/")
