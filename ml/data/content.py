@@ -192,9 +192,9 @@ class Table:
         """Each column as a whole when it is asked for, and not kept."""
         return _Features(self)
 
-    def batches(self) -> Iterator[dict[str, Array]]:
-        """The features of the rows, in parts and in order."""
-        for rows in self.rows.take(self.keep, self.names):
+    def batches(self, names: Collection[str]) -> Iterator[dict[str, Array]]:
+        """These features of the rows, in parts and in order."""
+        for rows in self.rows.take(self.keep, names):
             yield {column.name: as_feature(column.values) for column in rows.columns}
 
     def __len__(self) -> int:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from ml.data.content import MAX_LINE_BYTES, DataError, check_finite, check_names
-from ml.data.stored import Stream
+from ml.data.stored import BATCH_ROWS, Stream
 from ml.data.text import TextFacts, check_text
 
 DELIMITERS = (",", "\t", ";")
@@ -119,7 +119,10 @@ class _Reader:
                         f"The header has {len(self.names)} names but the rows have"
                         f" {len(batches.schema)} columns."
                     )
-                yield from (batch.rename_columns(self.names) for batch in batches if len(batch))
+                for batch in batches:
+                    named = batch.rename_columns(self.names)
+                    for start in range(0, len(named), BATCH_ROWS):
+                        yield named.slice(start, BATCH_ROWS)
         except pa.ArrowInvalid as error:
             raise _explained(error, ragged, self.path, self.delimiter) from None
 

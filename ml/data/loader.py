@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ml.data.arrays import read_npy, read_npz
 from ml.data.content import (
@@ -34,7 +35,7 @@ from ml.data.pixels import (
 from ml.data.plain import read_text
 from ml.data.records import read_json, read_jsonl
 from ml.data.stored import StoredRows, Stream, collect_rows, open_rows, write_rows
-from ml.data.target import choose_target
+from ml.data.target import MAX_CLASSES, choose_target, classes_of, count_texts
 
 
 def _read_parquet(path: Path) -> Stream:
@@ -137,7 +138,7 @@ def _images(pictures: Pictures, target: str) -> Images:
             column=target,
             code="unknown_target",
         )
-    return Images(pictures.pixels, as_target(pictures.labels))
+    return Images(pictures.pixels, target_values(pictures.labels, np.arange(len(pictures))))
 
 
 def _table(rows: Rows, wanted: str) -> Table:
@@ -157,14 +158,25 @@ def _table(rows: Rows, wanted: str) -> Table:
         rows,
         names,
         keep,
-        as_target(Column(name, target.type, target.values[keep])),
+        target_values(target, keep),
         name,
         splits=None if splits is None else splits[keep],
         groups=None if groups is None else groups[keep],
     )
 
 
-def as_target(column: Column) -> Array:
+def target_values(column: Column, keep: NDArray[np.int64]) -> Array:
+    """What is to be learned of these rows."""
+    if column.type == "string" and classes_of(column) is None:
+        raise DataError(
+            f"The target {column.name!r} has {count_texts(column):,} different texts; at most"
+            f" {MAX_CLASSES:,} can be classes. Choose another target.",
+            column=column.name,
+        )
+    return _as_target(Column(column.name, column.type, column.values[keep]))
+
+
+def _as_target(column: Column) -> Array:
     """Truth values become the classes "false" and "true"; whole numbers are int64 again."""
     if column.type == "boolean":
         return np.array(["false", "true"], dtype=object)[column.values.astype(np.int64)]

@@ -49,7 +49,7 @@ def find_groups(rows: Rows) -> Array | None:
         return None
     places: dict[str, int] = {}
     found = [
-        np.array([places.setdefault(name, len(places)) for name in batch.values.astype(str)])
+        np.array([places.setdefault(str(name), len(places)) for name in batch.values.tolist()])
         for batch in column.batches()
     ]
     if len(places) < FEWEST_GROUPS:

@@ -6,7 +6,7 @@ import numpy as np
 
 from ml.data.content import Column, Content, DataError, Pictures, Rows
 from ml.data.parts import count_splits, describe_parts
-from ml.data.target import choose_target, classes_of
+from ml.data.target import choose_target, classes_of, count_texts
 
 IMAGE_COLUMN = "image"
 
@@ -141,8 +141,3 @@ def _describe_values(column: Column) -> tuple[int, float | int | None, float | i
         return distinct, None, None
     number = int if column.type == "integer" else float
     return distinct, number(known.min()), number(known.max())
-
-
-def count_texts(column: Column) -> int:
-    """Different ones, told apart by 64 bits; a missing one is none."""
-    return len(np.unique(column.hashes)) - bool(column.nulls)

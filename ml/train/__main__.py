@@ -10,6 +10,7 @@ import faulthandler
 import importlib.metadata
 import os
 import platform
+import shutil
 import signal
 import sys
 import time
@@ -28,6 +29,7 @@ from ml.launch import die_with_parent
 from ml.rundir import Journal, LockHeld, RunDir, read_json, write_json
 from ml.train.errors import Cancelled, LostLease, Paused, TrainingFailed, explain
 from ml.train.loop import Training
+from ml.train.prepared import FOLDER
 from ml.train.ranks import LostRank, Ranks, join, leave
 from ml.train.recipes import make_task
 from ml.train.steps import available_cpus, choose_device, make_deterministic
@@ -169,6 +171,8 @@ class Trainer:
             "energy_joules": None,
             "error": error,
         }
+        if status != "paused":  # only a training that goes on needs them
+            shutil.rmtree(self.run.path / FOLDER, ignore_errors=True)
         failpoints.hit("result.before_write")
         write_json(self.run.result_path, result)
         failpoints.hit("result.after_write")

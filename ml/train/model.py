@@ -111,7 +111,7 @@ def encode_table(preprocess: Mapping[str, Any], columns: Mapping[str, Any]) -> n
         if encoding["kind"] == "category":
             parts.append(_encode_categories(columns[name], encoding["categories"]))
         else:
-            parts.append(_encode_numbers(name, columns[name], encoding)[:, np.newaxis])
+            parts.append(encode_numbers(name, columns[name], encoding)[:, np.newaxis])
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
@@ -125,7 +125,7 @@ def _encode_categories(values: Any, categories: Sequence[str]) -> np.ndarray:
     return hot
 
 
-def _encode_numbers(name: str, values: Any, encoding: Mapping[str, Any]) -> np.ndarray:
+def encode_numbers(name: str, values: Any, encoding: Mapping[str, Any]) -> np.ndarray:
     try:
         numbers = np.asarray(values, dtype=np.float64)  # None becomes NaN
     except (TypeError, ValueError) as error:

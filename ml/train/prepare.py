@@ -1,11 +1,13 @@
 """From a dataset and a configuration to arrays a network can learn from.
 
 Statistics (means, categories, scales) come from the training part only, so that the
-validation part says something about rows never seen.
+validation part says something about rows never seen. Memory holds the targets, a column of
+numbers, and a batch of anything else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,18 @@ import numpy as np
 
 from ml.config import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, DatasetReference, NetworkConfig
 from ml.data import DataError, Images, Table, load
-from ml.data.content import Column
+from ml.data.content import Column, hash_values
+from ml.data.loader import read_version_schema
 from ml.data.target import MAX_CLASSES, classes_of
 from ml.train import model
 from ml.train.errors import TrainingFailed
 from ml.train.held_back import hold_back
+from ml.train.inputs import ImageInputs, Inputs, TableInputs, write_table
+from ml.train.prepared import FOLDER, make_once
+from ml.train.task import split
 
 MAX_CATEGORIES = 100
+CELLS = "cells.float32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +38,7 @@ class Prepared:
     """What model.build() takes; becomes the exported config.json."""
     preprocess: dict[str, Any]
     """What model.encode() and model.decode() take; becomes the exported preprocess.json."""
-    inputs: np.ndarray
+    inputs: Inputs
     targets: np.ndarray
     """Class numbers (int64) or standardised numbers (float32)."""
     train_rows: np.ndarray
@@ -59,10 +66,12 @@ def prepare(config: NetworkConfig, folder: Path) -> Prepared:
         groups=data.groups if isinstance(data, Table) else None,
         warn=warnings.append,
     )
+    inputs: Inputs
     if isinstance(data, Images):
         preprocess, inputs = _prepare_images(data, train_rows)
     else:
-        preprocess, inputs = _prepare_table(data, train_rows, warnings)
+        preprocess = _prepare_table(data, train_rows, warnings)
+        inputs = _open_table(data, preprocess, config, folder)
     preprocess |= {"target": target_name, "classes": classes}
     if classes is None:
         targets, scale = _standardise(targets, train_rows)
@@ -184,10 +193,12 @@ def encode_numbers(target: np.ndarray) -> np.ndarray:
         raise TrainingFailed("data_error", sentence) from error
 
 
-def _prepare_images(data: Images, train_rows: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
+def _prepare_images(data: Images, train_rows: np.ndarray) -> tuple[dict[str, Any], ImageInputs]:
     pixels = data.pixels
     if pixels.dtype.kind == "f":
-        broken = np.flatnonzero(~np.isfinite(pixels).all(axis=(1, 2, 3)))
+        parts = split(np.arange(len(pixels)), 1024)
+        finite = [np.isfinite(pixels[part]).all(axis=(1, 2, 3)) for part in parts]
+        broken = np.flatnonzero(~np.concatenate(finite))
         if len(broken):
             sentence = f"Image {broken[0] + 1} holds NaN or infinite pixels"
             raise TrainingFailed("data_error", f"{sentence}{_and_more(len(broken) - 1)}.")
@@ -198,14 +209,14 @@ def _prepare_images(data: Images, train_rows: np.ndarray) -> tuple[dict[str, Any
         "mean": mean.tolist(),
         "std": np.where(std > 0, std, 1.0).tolist(),
     }
-    return preprocess, model.encode_images(preprocess, pixels)
+    return preprocess, ImageInputs(model.encode_images(preprocess, pixels))
 
 
 def _image_scale(pixels: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation of each channel, in parts: float64 copies of all would be eight-fold."""
     count, total, squares = 0, np.zeros(pixels.shape[3]), np.zeros(pixels.shape[3])
-    for start in range(0, len(rows), 1024):
-        part = pixels[rows[start : start + 1024]].astype(np.float64)
+    for some in split(rows, 1024):
+        part = pixels[some].astype(np.float64)
         count += part[..., 0].size
         total += part.sum(axis=(0, 1, 2))
         squares += (part**2).sum(axis=(0, 1, 2))
@@ -213,29 +224,70 @@ def _image_scale(pixels: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.n
     return mean, np.sqrt(np.maximum(squares / count - mean**2, 0))
 
 
-def _prepare_table(
-    data: Table, train_rows: np.ndarray, warnings: list[str]
-) -> tuple[dict[str, Any], np.ndarray]:
-    if not data.features:
+def _prepare_table(data: Table, train_rows: np.ndarray, warnings: list[str]) -> dict[str, Any]:
+    if not data.names:
         raise TrainingFailed("data_error", "The dataset has no column besides the target.")
     encodings = {
-        name: column_encoding(name, values, train_rows, warnings)
-        for name, values in data.features.items()
+        name: column_encoding(name, _read_column(data, name), train_rows, warnings)
+        for name in data.names
     }
-    preprocess = {"kind": "table", "columns": list(data.features), "encodings": encodings}
-    return preprocess, model.encode_table(preprocess, data.features)
+    return {"kind": "table", "columns": data.names, "encodings": encodings}
+
+
+def _read_column(data: Table, name: str) -> Iterable[np.ndarray]:
+    """Numbers at once, for their mean is one of all; texts in parts."""
+    if data.rows.column(name).type != "string":
+        return [data.features[name]]
+    return (columns[name] for columns in data.batches([name]))
+
+
+def _open_table(
+    data: Table, preprocess: dict[str, Any], config: NetworkConfig, folder: Path
+) -> TableInputs:
+    """The rows as numbers; a run that is resumed finds them in its folder."""
+
+    def write(made: Path) -> None:
+        write_table(made / CELLS, preprocess, data.batches(data.names))
+
+    prepared = folder / FOLDER / "table"
+    made_of = {"config": config.to_dict(), "dataset": _sha256(config, folder)}
+    make_once(prepared, {**made_of, "preprocess": preprocess}, write)
+    return TableInputs(prepared / CELLS, preprocess)
+
+
+def _sha256(config: NetworkConfig, folder: Path) -> str:
+    assert isinstance(config.dataset, DatasetReference)  # it is loaded
+    sha256: str = read_version_schema(folder / config.dataset.path)["sha256"]
+    return sha256
 
 
 def column_encoding(
-    name: str, values: np.ndarray, train_rows: np.ndarray, warnings: list[str]
+    name: str, batches: Iterable[np.ndarray], train_rows: np.ndarray, warnings: list[str]
 ) -> dict[str, Any]:
-    is_number = values.dtype.kind in "biuf"
-    if empty := int(_is_empty(values).sum()):
-        instead = "the mean of the column" if is_number else "no category"
+    """How a column, which comes in parts, is made numbers."""
+    empty, row = 0, 0
+    known: list[np.ndarray] = []
+    hashes: list[np.ndarray] = []
+    categories: set[str] = set()
+    for values in batches:
+        first, last = np.searchsorted(train_rows, (row, row + len(values)))
+        learned = values[train_rows[first:last] - row]
+        row += len(values)
+        empty += int(_is_empty(values).sum())
+        if values.dtype.kind in "biuf":
+            known.append(learned)
+            continue
+        texts = learned[~_is_empty(learned)]
+        hashes.append(np.unique(hash_values(texts)))
+        if len(categories) <= MAX_CATEGORIES:
+            categories.update(texts.tolist())
+    if empty:
+        instead = "the mean of the column" if known else "no category"
         rows = "1 row" if empty == 1 else f"{empty} rows"
         warnings.append(f"Column {name!r} is empty or infinite in {rows}; {instead} is used.")
-    known = values[train_rows]
-    return _number_encoding(name, known) if is_number else _category_encoding(name, known)
+    if known:
+        return _number_encoding(name, np.concatenate(known))
+    return _category_encoding(name, categories, len(np.unique(np.concatenate(hashes))))
 
 
 def _number_encoding(name: str, values: np.ndarray) -> dict[str, Any]:
@@ -249,19 +301,19 @@ def _number_encoding(name: str, values: np.ndarray) -> dict[str, Any]:
     return {"kind": "number", "mean": float(numbers.mean()), "std": std if std > 0 else 1.0}
 
 
-def _category_encoding(name: str, values: np.ndarray) -> dict[str, Any]:
-    categories = sorted({str(value) for value in values[~_is_empty(values)]})
-    if not categories:
+def _category_encoding(name: str, categories: set[str], count: int) -> dict[str, Any]:
+    """`categories` may lack some where there are too many of them."""
+    if not count:
         raise TrainingFailed(
             "data_error", f"Column {name!r} has no values to learn from: remove it."
         )
-    if len(categories) > MAX_CATEGORIES:
+    if count > MAX_CATEGORIES:
         raise TrainingFailed(
             "data_error",
-            f"Column {name!r} has {len(categories)} different texts; at most {MAX_CATEGORIES} "
+            f"Column {name!r} has {count} different texts; at most {MAX_CATEGORIES} "
             "can be categories. Remove the column, or group its values.",
         )
-    return {"kind": "category", "categories": categories}
+    return {"kind": "category", "categories": sorted(categories)}
 
 
 def _standardise(
@@ -273,17 +325,17 @@ def _standardise(
     return scaled, {"target_mean": mean, "target_std": std}
 
 
-def _layers(config: NetworkConfig, inputs: np.ndarray, *, is_image: bool) -> dict[str, Any]:
+def _layers(config: NetworkConfig, inputs: Inputs, *, is_image: bool) -> dict[str, Any]:
     architecture = config.architecture
     if architecture == "auto":
         architecture = "cnn" if is_image else "mlp"
     if architecture == "cnn" and not is_image:
         sentence = "architecture cnn needs images; choose mlp or auto for a table."
         raise TrainingFailed("spec_error", sentence)
-    height, width, channels = inputs.shape[1:] if is_image else (0, 0, 0)
+    height, width, channels = inputs.shape if is_image else (0, 0, 0)
     return {
         "architecture": architecture,
-        "input_shape": [channels, height, width] if is_image else [inputs.shape[1]],
+        "input_shape": [channels, height, width] if is_image else list(inputs.shape),
         "hidden_sizes": list(config.hidden_sizes),
         "channels": list(config.channels) if architecture == "cnn" else [],
         "dropout": config.dropout,

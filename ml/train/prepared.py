@@ -18,6 +18,7 @@ import numpy as np
 from ml.rundir import sync_folder
 from ml.train.export import sync_tree
 
+FOLDER = "prepared"
 KEY_FILE, FORMAT = "key.json", 1
 
 

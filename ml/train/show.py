@@ -28,7 +28,7 @@ def show_samples(task: Task, rows: np.ndarray) -> dict[str, Any]:
 def _show_table(task: NetworkTask, rows: np.ndarray) -> dict[str, Any]:
     """Standardised numbers; a category is one column for each of its values, 0 or 1."""
     names = _feature_names(task.data.preprocess)
-    inputs = task.data.inputs[rows, :MOST_COLUMNS].tolist()
+    inputs = task.data.inputs.take(rows)[:, :MOST_COLUMNS].tolist()
     targets = _show_targets(task, rows)
     return {
         "columns": [*names[:MOST_COLUMNS], _target_name(task)],
@@ -51,7 +51,7 @@ def _feature_names(preprocess: dict[str, Any]) -> list[str]:
 
 def _show_images(task: NetworkTask, rows: np.ndarray) -> dict[str, Any]:
     """Standardised by channel; the picture is scaled from its own darkest to its brightest."""
-    tensors = model.to_tensor(task.data.preprocess, task.data.inputs[rows])
+    tensors = model.to_tensor(task.data.preprocess, task.data.inputs.take(rows))
     shown = []
     for image, target in zip(tensors.numpy(), _show_targets(task, rows), strict=True):
         low, high = float(image.min()), float(image.max())

@@ -115,7 +115,7 @@ def _categories(
     """The texts of each column of text, with the checks and warnings of recipe network."""
     warnings: list[str] = []
     encodings = {
-        name: column_encoding(name, values, train_rows, warnings)
+        name: column_encoding(name, [values], train_rows, warnings)
         for name, values in columns.items()
     }
     for warning in warnings:

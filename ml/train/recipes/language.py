@@ -17,7 +17,7 @@ from ml.train.checkpoint import Tensors
 from ml.train.errors import TrainingFailed
 from ml.train.export import as_json
 from ml.train.held_back import hold_back
-from ml.train.prepared import make_once
+from ml.train.prepared import FOLDER, make_once
 from ml.train.recipes.bases import (
     base_name,
     count_positions,
@@ -56,7 +56,7 @@ class LanguageTask(Task):
         device: torch.device,
         warn: Callable[[str], None],
     ) -> None:
-        self.settings, self.warn, self.folder = config, warn, folder / "prepared"
+        self.settings, self.warn, self.folder = config, warn, folder / FOLDER
         self.device, self.precision = device, choose_precision(config.precision, device)
         self.records = open_records(config, folder, warn)
         self.targets = self._read_targets()

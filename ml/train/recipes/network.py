@@ -52,7 +52,7 @@ class NetworkTask(Task):
         return len(rows)
 
     def batch(self, rows: np.ndarray) -> Batch:
-        inputs = model.to_tensor(self.data.preprocess, self.data.inputs[rows], self.device)
+        inputs = model.to_tensor(self.data.preprocess, self.data.inputs.take(rows), self.device)
         return inputs, torch.as_tensor(self.data.targets[rows], device=self.device)
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,7 +13,7 @@ import numpy as np
 from ml.config import CausalConfig, ClassifyConfig, DatasetReference, Text2TextConfig
 from ml.data import DataError
 from ml.data.content import Column, Pictures, Rows
-from ml.data.loader import as_target, read_version, read_version_schema
+from ml.data.loader import read_version, read_version_schema, target_values
 from ml.data.parts import find_groups, find_splits
 from ml.data.target import choose_target
 from ml.text_fields import NoSuchColumn, TextFields, find_fields
@@ -140,15 +140,11 @@ def _records(
         rows=rows,
         keep=keep,
         sha256=sha256,
-        target=None if target is None else _target_of(target, keep),
+        target=None if target is None else target_values(target, keep),
         target_name=None if target is None else target.name,
         splits=None if splits is None else splits[keep],
         groups=None if groups is None else groups[keep],
     )
-
-
-def _target_of(column: Column, keep: np.ndarray) -> np.ndarray:
-    return as_target(Column(column.name, column.type, column.values[keep]))
 
 
 def _read_part(rows: Rows, fields: TextFields, numbers: np.ndarray) -> Part:

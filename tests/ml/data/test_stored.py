@@ -75,7 +75,7 @@ def as_pets(path: Path) -> None:
 
 def make_small(patch: pytest.MonkeyPatch) -> None:
     """Batches of a few rows, and nothing kept in memory."""
-    for module in ("records", "plain", "arrays", "parquet"):
+    for module in ("records", "delimited", "plain", "arrays", "parquet"):
         patch.setattr(f"ml.data.{module}.BATCH_ROWS", 7)
     patch.setattr("ml.data.delimited.BLOCK_BYTES", 250)
     patch.setattr("ml.data.stored.KEPT_BYTES", 0)
