@@ -1,5 +1,13 @@
 """Why a worker does not answer with a prediction; `code` is what its reply says."""
 
+import re
+import resource
+
+# How Python, C++, onnxruntime and PyTorch say it.
+MEMORY_WORDS = re.compile(
+    r"memoryerror|bad_?alloc|allocate memory|out of memory|failed to allocate", re.IGNORECASE
+)
+
 
 class ServeError(Exception):
     code = "failed"
@@ -59,5 +67,9 @@ class NotOffered(ServeError):
 
 
 def first_line(error: Exception) -> str:
-    """What a library says, short enough to be told."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:500]
+    """What a library says, short enough to be told, and the limit where memory was the reason."""
+    told = (str(error).strip() or type(error).__name__).splitlines()[0][:500]
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY or not MEMORY_WORDS.search(told):
+        return told
+    return f"it needs more memory than it may have ({limit / 10**6:,.0f} MB): {told}"

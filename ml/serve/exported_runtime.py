@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from ml.formats.exported import check_exported
 from ml.formats.exported_graph import Program
 from ml.formats.refusal import ModelRefused
-from ml.serve.errors import LoadRefused
+from ml.serve.errors import LoadRefused, first_line
 from ml.serve.runtimes import Options
 from ml.serve.signature import DATATYPES, Array, Signature, TensorSpec
 from ml.serve.tensors import Inputs
@@ -71,10 +71,9 @@ def _load(
             program = move_to_device_pass(program, device)
         return program.module(), program.call_spec.in_spec, list(_flat_inputs(program))
     except Exception as error:  # whatever an unknown operator or a missing part ends in
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         raise LoadRefused(
             f"torch {torch.__version__} cannot load what torch {known.torch_version} exported:"
-            f" {first}"
+            f" {first_line(error)}"
         ) from error
 
 

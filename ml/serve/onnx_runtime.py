@@ -9,7 +9,7 @@ from typing import Any
 
 import onnxruntime
 
-from ml.serve.errors import LoadRefused
+from ml.serve.errors import LoadRefused, first_line
 from ml.serve.runtimes import Options
 from ml.serve.signature import DATATYPES, Signature, TensorSpec
 from ml.serve.tensors import Inputs
@@ -48,7 +48,9 @@ class OnnxRuntime:
                 os.fspath(path), _session_options(options), providers=choose_providers(options)
             )
         except Exception as error:  # the library's errors have no common base but this
-            raise LoadRefused(f"onnxruntime cannot load {path.name}: {error}") from error
+            raise LoadRefused(
+                f"onnxruntime cannot load {path.name}: {first_line(error)}"
+            ) from error
         self.signature = Signature(
             inputs=tuple(_spec(value) for value in self._session.get_inputs()),
             outputs=tuple(_spec(value) for value in self._session.get_outputs()),

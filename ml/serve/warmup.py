@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ml.serve.errors import LoadRefused
+from ml.serve.errors import LoadRefused, first_line
 from ml.serve.runtimes import Runtime
 from ml.serve.signature import Array, TensorSpec
 from ml.serve.tensors import Inputs
@@ -33,7 +33,7 @@ def warm_up(runtime: Runtime) -> bool:
             continue
         return signature.may_be_batched and _may_join(runtime, one, alone, size)
     if not has_open:
-        raise LoadRefused(f"The model cannot run: {refusal}") from refusal
+        raise LoadRefused(f"The model cannot run: {first_line(refusal)}") from refusal
     return False  # people may know sizes that fit; nothing is known of its batches
 
 

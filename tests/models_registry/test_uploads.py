@@ -16,6 +16,7 @@ from pytest_django import Settings
 from accounts.models import AuditEntry
 from models_registry.models import ModelVersion, RegisteredModel
 from models_registry.services import find_version
+from tests.ml.serve.deadly import crasher_bytes
 from tests.models_registry.brought import Files, onnx_bytes, pack_zip, t5_folder, write
 from tests.models_registry.exported import exported_bytes
 from tests.models_registry.test_api import door
@@ -135,6 +136,14 @@ def test_a_program_that_does_not_run_is_refused_at_once(owner: User) -> None:
 
     assert response.status_code == 422
     assert "cannot run" in response.json()["detail"]
+    assert not left_behind()
+
+
+def test_a_program_that_crashes_when_it_is_tried_is_refused(owner: User) -> None:
+    response = post(owner, "net", {"net.pt2": crasher_bytes(deadly=2**40)})
+
+    assert response.status_code == 422
+    assert "SIGSEGV" in response.json()["detail"]
     assert not left_behind()
 
 
