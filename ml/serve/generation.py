@@ -85,7 +85,7 @@ class Row:
         seed = None if item.wish.seed is None else (item.wish.seed + number) % 2**63
         self.item, self.number = item, number
         self.sampler = Sampler(item.wish.sampling, seed, device)
-        self.writer = Writer(tokenizer, item.wish.stops)
+        self.writer = Writer(tokenizer, item.wish.stops, is_heard=item.tell is not None)
         self.count = 0
         self.last = 0
         self.ending = ""

@@ -75,6 +75,19 @@ class Language:
         )["input_ids"]
         return found
 
+    def fill_up(
+        self, texts: Sequence[Sequence[int]], *, on_left: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens of several texts and their mask, (texts, longest), where the model is."""
+        longest = max(1, *map(len, texts))
+        ids = torch.full((len(texts), longest), self.pad)
+        mask = torch.zeros(len(texts), longest, dtype=torch.long)
+        for row, tokens in enumerate(texts):
+            place = slice(longest - len(tokens), None) if on_left else slice(len(tokens))
+            ids[row, place] = torch.tensor(tokens, dtype=torch.long)
+            mask[row, place] = 1
+        return ids.to(self.device), mask.to(self.device)
+
     def check_length(self, tokens: Sequence[int], most: int | None, what: str) -> None:
         if most is not None and len(tokens) > most:
             raise ContextLengthExceeded(

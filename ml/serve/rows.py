@@ -12,12 +12,15 @@ from typing import Any, Protocol
 
 import torch
 from torch.nn.functional import pad
-from transformers import DynamicCache, EncoderDecoderCache
+from transformers import Cache, DynamicCache, EncoderDecoderCache
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import BaseModelOutput
 
 from ml.serve.errors import LoadRefused
 from ml.serve.language import Language
+
+MORE_TOKENS = 64
+"""Room is made for so many at once."""
 
 
 class Rows(Protocol):
@@ -34,13 +37,50 @@ class Rows(Protocol):
         """What is remembered takes so much memory."""
 
 
+class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """Keys and values of each token, (rows, heads, tokens, width), written into room made for more
+    of them: DynamicLayer copies all of them at every token, which a small model notices."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+    def hold(self, keys: torch.Tensor, values: torch.Tensor, more: int = 0) -> None:
+        """Instead of what it held, with room for `more` tokens and some."""
+        rows, heads, tokens, _ = keys.shape
+        self._rooms = [
+            each.new_empty(rows, heads, tokens + more + MORE_TOKENS, each.shape[-1])
+            for each in (keys, values)
+        ]
+        self._show(tokens)
+        self.keys.copy_(keys)
+        self.values.copy_(values)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.hold(key_states, value_states)
+            return self.keys, self.values
+        new, before = key_states.shape[-2], self.keys.shape[-2]
+        if before + new > self._rooms[0].shape[-2]:
+            self.hold(self.keys, self.values, new)
+        self._show(before + new)
+        self.keys[:, :, before:] = key_states
+        self.values[:, :, before:] = value_states
+        return self.keys, self.values
+
+    def _show(self, tokens: int) -> None:
+        self.keys, self.values = (room[:, :, :tokens] for room in self._rooms)
+
+
 class CausalRows:
     """A decoder. What is remembered of shorter rows is filled up on the left, and masked."""
 
     joins_midway = True
 
     def __init__(self, language: Language) -> None:
-        self._model, self._pad, self._device = language.model, language.pad, language.device
+        self._language, self._model, self._device = language, language.model, language.device
         known = inspect.signature(self._model.forward).parameters
         self._counts_positions = "position_ids" in known
         self._options = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
@@ -49,10 +89,9 @@ class CausalRows:
         self._forget()
 
     def begin(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
-        ids, mask = _pad(prompts, self._pad, on_left=True)
-        cache: Any = DynamicCache()
-        mask = mask.to(self._device)
-        logits = self._compute(ids.to(self._device), mask, cache)
+        ids, mask = self._language.fill_up(prompts, on_left=True)
+        cache = _new_cache()
+        logits = self._compute(ids, mask, cache)
         self._join(cache, mask)
         return logits
 
@@ -72,14 +111,13 @@ class CausalRows:
         empty = int(mask.any(dim=0).int().argmax())  # columns that only those who left had filled
         self._mask = mask[:, empty:]
         for layer in self._cache.layers:
-            layer.keys = layer.keys[chosen][:, :, empty:]
-            layer.values = layer.values[chosen][:, :, empty:]
+            layer.hold(layer.keys[chosen][:, :, empty:], layer.values[chosen][:, :, empty:])
 
     def count_bytes(self) -> int:
         return _count_bytes(self._cache)
 
     def _forget(self) -> None:
-        self._cache = DynamicCache()
+        self._cache = _new_cache()
         self._mask = torch.zeros(0, 0, dtype=torch.long, device=self._device)
 
     def _compute(self, ids: torch.Tensor, mask: torch.Tensor, cache: Any) -> torch.Tensor:
@@ -104,7 +142,7 @@ class CausalRows:
             for layer, other in zip(self._cache.layers, cache.layers, strict=True)
         ]  # all of it, before anything is changed: memory may end half-way
         for layer, (keys, values) in zip(self._cache.layers, joined, strict=True):
-            layer.keys, layer.values = keys, values
+            layer.hold(keys, values)
         self._mask = _stack(self._mask[..., None], mask[..., None], longest)[..., 0]
 
 
@@ -115,19 +153,18 @@ class EncodedRows:
     joins_midway = False
 
     def __init__(self, language: Language) -> None:
-        self._model, self._pad, self._device = language.model, language.pad, language.device
+        self._language, self._model, self._device = language, language.model, language.device
         settings = self._model.generation_config
-        starts = (settings.decoder_start_token_id, settings.bos_token_id, self._pad)
+        starts = (settings.decoder_start_token_id, settings.bos_token_id, language.pad)
         self._start = next(token for token in starts if token is not None)
         self._first: int | None = settings.forced_bos_token_id
         self._cache: Any
         self._forget()
 
     def begin(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
-        ids, mask = _pad(prompts, self._pad, on_left=False)
-        self._mask = mask.to(self._device)
+        ids, self._mask = self._language.fill_up(prompts)
         encoder = self._model.get_encoder()
-        encoded = encoder(input_ids=ids.to(self._device), attention_mask=self._mask)
+        encoded = encoder(input_ids=ids, attention_mask=self._mask)
         self._encoded = encoded.last_hidden_state
         self._cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         logits = self.step([self._start] * len(prompts))
@@ -172,20 +209,6 @@ def open_rows(language: Language) -> Rows:
     return CausalRows(language) if language.task == "causal" else EncodedRows(language)
 
 
-def _pad(
-    prompts: Sequence[Sequence[int]], filler: int, *, on_left: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens and their mask, (rows, longest)."""
-    longest = max(map(len, prompts))
-    ids = torch.full((len(prompts), longest), filler)
-    mask = torch.zeros(len(prompts), longest, dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        place = slice(longest - len(prompt), None) if on_left else slice(len(prompt))
-        ids[row, place] = torch.tensor(prompt)
-        mask[row, place] = 1
-    return ids, mask
-
-
 def _stack(old: torch.Tensor, new: torch.Tensor, longest: int) -> torch.Tensor:
     """Rows below rows (rows, …, tokens, width), zeros before the tokens of the shorter ones."""
     wide = [pad(each, (0, 0, longest - each.shape[-2], 0)) for each in (old, new)]
@@ -197,8 +220,12 @@ def _count_bytes(cache: Any) -> int:
     return sum(sizes)
 
 
+def _new_cache() -> Any:
+    return Cache(layer_class_to_replicate=RoomyLayer)
+
+
 def _require_plain(found: Any, cache: Any) -> None:
-    is_plain = found is cache and all(type(layer) is DynamicLayer for layer in cache.layers)
+    is_plain = found is cache and all(type(layer) is RoomyLayer for layer in cache.layers)
     if not is_plain or not cache.layers:
         raise LoadRefused(
             "This architecture remembers a text otherwise than as the keys and values of each"

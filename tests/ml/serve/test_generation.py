@@ -278,3 +278,16 @@ def test_a_prompt_is_never_cut(language: Language) -> None:
             wish(engine, "long " * 100)
 
     play(language, scene)
+
+
+def test_more_tokens_than_there_was_room_for(
+    decoder: Language, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ml.serve.rows.MORE_TOKENS", 3)
+
+    async def scene(engine: Generation) -> None:
+        wishes = [wish(engine, prompt, temperature=0, max_tokens=20) for prompt in PROMPTS]
+        texts = await asyncio.gather(*(engine.submit(each, LONG) for each in wishes))
+        assert [text.texts for text in texts] == [[plain(decoder, each)] for each in wishes]
+
+    play(decoder, scene)

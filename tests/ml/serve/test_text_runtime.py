@@ -8,7 +8,7 @@ import pytest
 
 from ml.serve.errors import ContextLengthExceeded
 from ml.serve.runtimes import Options
-from ml.serve.text_runtime import TextRuntime
+from ml.serve.text_runtime import CALL_WEIGHTS, TextRuntime, group
 from ml.serve.warmup import warm_up
 from tests.ml.train.language import make_base
 
@@ -53,3 +53,22 @@ def test_a_text_is_never_cut(tmp_path: Path) -> None:
     runtime = TextRuntime(make_base(tmp_path / "m", "classify"), Options())
     with pytest.raises(ContextLengthExceeded):
         runtime.predict(inputs("calm " * 100), ("label",))
+
+
+def test_texts_of_about_the_same_length_are_computed_together() -> None:
+    assert list(group([10, 50, 12, 48, 9], 20)) == [[3, 1], [4, 0, 2]]
+    assert list(group([10, 50, 12, 48, 9], 1000)) == [[4, 0, 2, 3, 1]]
+    assert list(group([3, 3], 1)) == [[0, 1]]
+
+
+def test_answers_come_in_the_order_of_the_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = TextRuntime(make_base(tmp_path / "m", "classify"), Options())
+    texts = inputs(*(text for text in TEXTS for _ in range(2)))
+    together = runtime.predict(texts, ("probabilities", "tokens"))
+    monkeypatch.setattr("ml.serve.text_runtime.READ_TOKENS", 0)
+    monkeypatch.setitem(CALL_WEIGHTS, "cpu", 0)
+    apart = runtime.predict(texts, ("probabilities", "tokens"))
+    np.testing.assert_allclose(together["probabilities"], apart["probabilities"], atol=1e-6)
+    assert together["tokens"].tolist() == apart["tokens"].tolist()
