@@ -9,13 +9,17 @@ usual limits each is taken by itself.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from accounts.ratelimit import Limit, Verdict, give_back, take
 
+logger = logging.getLogger(__name__)
+
 SECONDS = 0.25
+"""What was not used for so long goes back."""
 SHARE = 64
 """Of what is left in the bucket, one part in so many may be taken ahead of need."""
 
@@ -33,13 +37,14 @@ class Lease:
         self.full_at = 0.0
         self.waiting = 0
         self.lock = asyncio.Lock()
+        self.renewal: asyncio.Task[None] | None = None
 
     def spend(self) -> Verdict | None:
         """One that is paid for; None: there is none."""
         now = time.monotonic()
         if self.left <= 0 or now >= self.until:
             return None
-        self.left -= 1
+        self.left, self.until = self.left - 1, now + SECONDS
         unused = self.left * self.limit.interval
         ahead = max(0, round((self.full_at - now) * 1e6) - unused)
         return Verdict(granted=1, limit=self.limit, ahead=ahead)
@@ -48,7 +53,7 @@ class Lease:
         now = time.monotonic()
         was_quick = self.until > now
         self.ahead = max(1, min(2 * self.ahead if was_quick else 1, verdict.remaining // SHARE))
-        self.left, self.until = verdict.granted, now + SECONDS
+        self.left, self.until = self.left + verdict.granted, now + SECONDS
         self.full_at = now + verdict.ahead / 1e6
 
 
@@ -62,7 +67,12 @@ class Leases:
     def spend(self, bucket: str, limit: Limit) -> Verdict | None:
         """Without waiting, where something is left; else `take`."""
         lease = self._leases.get(bucket)
-        return lease.spend() if lease is not None and lease.limit == limit else None
+        if lease is None or lease.limit != limit:
+            return None
+        verdict = lease.spend()
+        if verdict is not None and lease.left < lease.ahead // 2 and lease.renewal is None:
+            lease.renewal = asyncio.create_task(self._renew(bucket, lease))
+        return verdict
 
     async def take(self, bucket: str, limit: Limit) -> Verdict:
         lease = self._leases.get(bucket)
@@ -86,6 +96,18 @@ class Leases:
     async def close(self) -> None:
         for bucket in list(self._leases):
             await self._return(bucket)
+
+    async def _renew(self, bucket: str, lease: Lease) -> None:
+        """Before it is used up, so that nobody waits."""
+        try:
+            async with lease.lock:
+                lease.fill(await self._run(take, bucket, lease.limit, lease.ahead))
+                if self._leases.get(bucket) is not lease:  # it was given up meanwhile
+                    await self._give_back(bucket, lease)
+        except Exception:  # the edge: who finds the lease empty asks again, and is told
+            logger.warning("Requests could not be paid for in advance", exc_info=True)
+        finally:
+            lease.renewal = None
 
     async def _refill(self, bucket: str, lease: Lease) -> Verdict:
         await self._give_back(bucket, lease)

@@ -74,20 +74,18 @@ class Connection(asyncio.Protocol):
     ) -> Frame:
         if self._transport is None or not self.is_open:
             raise NotAnswering("The model's worker has ended; another one takes its place.")
-        number = next(self._numbers)
-        future: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        number, loop = next(self._numbers), asyncio.get_running_loop()
+        future: asyncio.Future[Frame] = loop.create_future()
         self._waiting[number] = future
         self._write({**header, "id": number}, body)
+        timer = loop.call_later(timeout_seconds, _expire, future, timeout_seconds)
         try:
-            async with asyncio.timeout(timeout_seconds):
-                reply, data = await future
-        except TimeoutError:
-            self._write({"kind": "cancel", "id": number})
-            raise TimedOut(f"There was no answer within {timeout_seconds:g} seconds.") from None
-        except asyncio.CancelledError:
+            reply, data = await future
+        except (TimedOut, asyncio.CancelledError):
             self._write({"kind": "cancel", "id": number})
             raise
         finally:
+            timer.cancel()
             del self._waiting[number]
         if not reply["ok"]:
             raise as_app_error(reply, header)
@@ -117,7 +115,7 @@ class Connection(asyncio.Protocol):
                     raise as_app_error(frame[0], header)
                 yield frame
         except TimeoutError:
-            raise TimedOut(f"There was no answer within {timeout_seconds:g} seconds.") from None
+            raise _timed_out(timeout_seconds) from None
         finally:
             del self._streams[number]
             if not is_over:
@@ -157,6 +155,15 @@ class Connection(asyncio.Protocol):
                 future.set_exception(ended)
         for stream in self._streams.values():
             stream.put_nowait(ended)
+
+
+def _expire(future: asyncio.Future[Frame], seconds: float) -> None:
+    if not future.done():
+        future.set_exception(_timed_out(seconds))
+
+
+def _timed_out(seconds: float) -> TimedOut:
+    return TimedOut(f"There was no answer within {seconds:g} seconds.")
 
 
 async def connect(path: Path) -> Connection:

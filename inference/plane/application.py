@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import secrets
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from django.http import HttpResponse
 from rest_framework.exceptions import ValidationError
@@ -19,6 +20,7 @@ from accounts.leases import Leases
 from accounts.middleware import TooManyRequests
 from inference.plane.bodies import ClientGone, Room, read_body
 from inference.plane.gate import Caller, Gate, fingerprint_of
+from inference.plane.interrupt import Interruptible
 from inference.plane.routes import Call, Headers, Reply, Route, Router
 from inference.plane.threads import in_thread
 from mlserver.api.errors import SERVER_ERROR, as_app_error, from_validation, problem_response
@@ -156,6 +158,9 @@ class Plane:
         """The beginning and the end of the web process."""
         await receive()
         self._tidying = asyncio.create_task(self._tidy())
+        # What was imported stays; looking through it for garbage takes 60 ms, now and then.
+        gc.collect()
+        gc.freeze()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self._tidying.cancel()
@@ -190,7 +195,7 @@ class Plane:
 async def _answer(exchange: Exchange, body: bytes) -> None:
     assert exchange.caller is not None
     call = Call(exchange.caller, exchange.headers, exchange.parameters, body, exchange.request_id)
-    async with _watched(exchange.receive):
+    with _Watched(exchange.receive):
         reply = await exchange.route.answer(call)
         exchange.model = reply.model
         if isinstance(reply.body, bytes):
@@ -199,20 +204,18 @@ async def _answer(exchange: Exchange, body: bytes) -> None:
             await _send_stream(exchange, reply, reply.body)
 
 
-class _watched:
-    """Cancels what runs within when the client goes away; then it raises ClientGone."""
+class _Watched(Interruptible):
+    """Raises ClientGone within when the client goes away."""
 
-    __slots__ = ("_is_gone", "_receive", "_task", "_timer", "_watcher")
+    __slots__ = ("_receive", "_timer", "_watcher")
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._watcher: asyncio.Task[None] | None = None
-        self._is_gone = False
 
-    async def __aenter__(self) -> None:
-        self._task = asyncio.current_task()
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._watch)
+    def __enter__(self) -> Self:
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_SECONDS, self._watch)
+        return super().__enter__()
 
     def _watch(self) -> None:
         self._watcher = asyncio.create_task(self._wait())
@@ -220,18 +223,13 @@ class _watched:
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        assert self._task is not None
-        self._is_gone = True
-        self._task.cancel()
+        self.interrupt(ClientGone)
 
-    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
+    def __exit__(self, *raised: Any) -> None:
         self._timer.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
-        if self._is_gone and self._task is not None:
-            self._task.uncancel()
-            if kind is asyncio.CancelledError:
-                raise ClientGone from None
+        super().__exit__(*raised)
 
 
 async def _send_whole(exchange: Exchange, status: int, headers: Headers, body: bytes) -> None:
@@ -304,7 +302,7 @@ def _enter(exchange: Exchange, caller: Caller) -> None:
 
 def _request_id(headers: Mapping[bytes, bytes]) -> str:
     sent = headers.get(b"x-request-id", b"").decode("latin-1")
-    return sent if sent and ACCEPTED_ID.fullmatch(sent) else uuid.uuid4().hex
+    return sent if sent and ACCEPTED_ID.fullmatch(sent) else secrets.token_hex(16)
 
 
 def _log(exchange: Exchange) -> None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 
+from inference.plane.interrupt import Interruptible
 from mlserver.bodies import Receive, announced_bytes
 from mlserver.lib.errors import AppError, TooLarge, Unavailable
 
@@ -85,28 +86,28 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, seat: Seat
     """All of it; raises TooLarge, TooSlow, Crowded and ClientGone."""
     if announced_bytes(headers) > seat.room.most_of_one:
         raise too_large()
-    try:
-        async with asyncio.timeout(IDLE_SECONDS) as silence:
-            return await _collect(receive, seat, silence)
-    except TimeoutError:
-        raise TooSlow(
-            f"The body did not come: no part of it within {IDLE_SECONDS:g} seconds, or not all of"
-            f" it within {WHOLE_SECONDS:g}."
-        ) from None
-
-
-async def _collect(receive: Receive, seat: Seat, silence: asyncio.Timeout) -> bytes:
     parts: list[bytes] = []
-    ends_at: float | None = None
-    while True:
-        message: Mapping[str, Any] = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        if part := message.get("body", b""):
-            seat.hold(len(part))
-            parts.append(part)
-        if not message.get("more_body", False):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
-        now = asyncio.get_running_loop().time()
-        ends_at = ends_at or now + WHOLE_SECONDS
-        silence.reschedule(min(now + IDLE_SECONDS, ends_at))
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + WHOLE_SECONDS
+    with Interruptible() as reading:
+        while True:
+            patience = min(IDLE_SECONDS, ends_at - loop.time())
+            timer = loop.call_later(patience, reading.interrupt, _too_slow)
+            try:
+                message: Mapping[str, Any] = await receive()
+            finally:
+                timer.cancel()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            if part := message.get("body", b""):
+                seat.hold(len(part))
+                parts.append(part)
+            if not message.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_slow() -> TooSlow:
+    return TooSlow(
+        f"The body did not come: no part of it within {IDLE_SECONDS:g} seconds, or not all of it"
+        f" within {WHOLE_SECONDS:g}."
+    )

@@ -55,10 +55,7 @@ class Call:
 
     def json(self) -> Any:
         """The body, parsed; raises WrongType and Malformed."""
-        sent = self.headers.get(b"content-type", b"application/json")
-        if sent.partition(b";")[0].strip().lower() != b"application/json":
-            told = sent.decode("latin-1")[:100]
-            raise WrongType(f"The body is {told!r}; send application/json.")
+        self.require_json()
         try:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError as error:
@@ -66,6 +63,13 @@ class Call:
                 f"The body is not valid JSON: {error.msg} (line {error.lineno},"
                 f" column {error.colno})."
             ) from error
+
+    def require_json(self) -> None:
+        """Raises WrongType where it says that it is something else."""
+        sent = self.headers.get(b"content-type", b"application/json")
+        if sent.partition(b";")[0].strip().lower() != b"application/json":
+            told = sent.decode("latin-1")[:100]
+            raise WrongType(f"The body is {told!r}; send application/json.")
 
 
 @dataclass(slots=True)

@@ -1,4 +1,7 @@
-"""From a model's name to its worker: rows are remembered for a second, connections are kept."""
+"""From a model's name to its worker: rows are remembered for a second, connections are kept.
+
+After half a second a row is looked up again behind the scenes, so that nobody waits for it.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,14 @@ from inference.services import find_ready
 from ml.serve.frames import Frame, Header
 
 SECONDS = 1.0
+RENEW_SECONDS = 0.5
 MOST_NAMES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
     loaded: LoadedModel
-    until: float
+    looked_at: float
 
 
 class Workers:
@@ -38,16 +42,20 @@ class Workers:
         self._known: OrderedDict[str, Known] = OrderedDict()
         self._looking: dict[str, asyncio.Task[LoadedModel]] = {}
 
+    def __contains__(self, reference: str) -> bool:
+        """Whether it was found a moment ago."""
+        return reference in self._known
+
     async def find(self, reference: str) -> LoadedModel:
         """One that is ready, with its version and model. Raises what `find_ready` does."""
         known = self._known.get(reference)
-        if known is not None and time.monotonic() < known.until:
-            return known.loaded
-        task = self._looking.get(reference)
-        if task is None:
+        age = SECONDS if known is None else time.monotonic() - known.looked_at
+        if age >= RENEW_SECONDS and reference not in self._looking:
             task = self._looking[reference] = asyncio.create_task(self._look_up(reference))
             task.add_done_callback(lambda done: self._looked(reference, done))
-        return await asyncio.shield(task)  # others may wait for it, too
+        if known is not None and age < SECONDS:
+            return known.loaded
+        return await asyncio.shield(self._looking[reference])  # others may wait for it, too
 
     async def ask(
         self,
@@ -84,7 +92,7 @@ class Workers:
     async def _look_up(self, reference: str) -> LoadedModel:
         started = time.monotonic()
         loaded: LoadedModel = await in_thread(find_ready, reference)
-        self._known[reference] = Known(loaded, started + SECONDS)
+        self._known[reference] = Known(loaded, started)
         self._known.move_to_end(reference)
         if len(self._known) > MOST_NAMES:
             self._known.popitem(last=False)
@@ -92,8 +100,8 @@ class Workers:
 
     def _looked(self, reference: str, task: asyncio.Task[LoadedModel]) -> None:
         del self._looking[reference]
-        if not task.cancelled():
-            task.exception()  # whoever waited has it; if all went away, nobody needs it
+        if task.cancelled() or task.exception():  # whoever waits has it, the next one looks anew
+            self._known.pop(reference, None)
 
     def _forget(self, loaded: LoadedModel) -> None:
         """Its worker is gone: the next request looks who took its place."""

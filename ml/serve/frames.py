@@ -6,6 +6,7 @@ and its reply the same one, so replies may come in any order.
     {"kind": "predict", "id", "timeout_seconds", "outputs": [names] or null, "encoding": "json",
      "batch_rows": most of one engine call, or null, "return": "json"}  body: {input: nested lists},
                                  or, with "member": name, an object that holds this under the name
+                                 and, with "beside": {name: value}, just that beside it
     {"kind": "predict", …, "encoding": "tensors", "tensors": [{name, datatype, shape, size_bytes}],
      "return": "tensors"}                                  body: the tensors, one after the other
     {"kind": "generate", "id", "timeout_seconds", "stream", …as ml.serve.wishes}

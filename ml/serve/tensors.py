@@ -15,6 +15,7 @@ import numpy as np
 import orjson
 
 from ml.serve.errors import InvalidInput
+from ml.serve.numbers import read_numbers
 from ml.serve.signature import DATATYPES, Array, Signature, TensorSpec
 
 LENGTH = struct.Struct("<I")
@@ -28,7 +29,7 @@ def read_inputs(header: Mapping[str, Any], body: bytes, signature: Signature) ->
     if header.get("encoding") == "tensors":
         arrays = _read_tensors(header.get("tensors"), body, signature)
     else:
-        arrays = _read_json(body, signature, header.get("member"))
+        arrays = read_json(body, signature, header.get("member"), header.get("beside"))
     for spec in signature.inputs:
         if spec.name not in arrays:
             raise InvalidInput(f"The input {spec.name!r} is missing.", field=spec.name)
@@ -61,12 +62,20 @@ def _check_shape(spec: TensorSpec, array: Array) -> None:
 # --- JSON ---------------------------------------------------------------------------------
 
 
-def _read_json(body: bytes, signature: Signature, member: str | None) -> Inputs:
+def read_json(
+    body: bytes, signature: Signature, member: str | None, beside: dict[str, Any] | None
+) -> Inputs:
+    """Of the body, or of what an object there holds as `member`. `beside` is what that object
+    must hold beside it, and nothing else; None: it may hold what it likes."""
+    if (plain := read_numbers(body, signature, member, beside)) is not None:
+        return plain
     try:
         values = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"The inputs are not valid JSON: {error.msg}.") from error
     if member is not None and isinstance(values, dict):
+        if beside is not None and values != {**beside, member: values.get(member)}:
+            raise InvalidInput("The body does not hold what was told of it.")
         values = values.get(member)
     if isinstance(values, list):
         values = _from_list(values, signature)
