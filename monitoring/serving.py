@@ -137,6 +137,7 @@ def _web_command(plan: Plan) -> list[str]:
         # Without it an open event stream keeps the server from ending for ever.
         "--timeout-graceful-shutdown": 3,
         "--lifespan": "on",
+        "--http": "mlserver.connections:Connection",
         "--log-level": "warning",
     }
     flags = [str(part) for option in options.items() for part in option]

@@ -168,7 +168,8 @@ def serving_web(var_dir: Path, **more: str) -> Iterator[Stack]:
     env, key = prepare(var_dir, **more)
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "mlserver.asgi:application", "--port", str(port)]
-    process = subprocess.Popen([*command, "--log-level", "error"], cwd=ROOT, env=env)
+    command += ["--http", "mlserver.connections:Connection", "--log-level", "error"]
+    process = subprocess.Popen(command, cwd=ROOT, env=env)
     stack = Stack(f"http://127.0.0.1:{port}", key, var_dir, env, process)
     try:
         wait_until_ready(stack, "/health/live")

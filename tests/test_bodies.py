@@ -5,6 +5,7 @@ import orjson
 import pytest
 from pytest_django import Settings
 
+from mlserver import bodies
 from mlserver.bodies import LimitedBodies, Message, Receive, Send
 
 
@@ -65,3 +66,44 @@ def test_uploads_have_a_limit_of_their_own() -> None:
     kind = "multipart/form-data; boundary=x"
     assert post([b"x" * 2**19] * 2, content_type=kind)[0] == 200
     assert post([b"x" * 2**19] * 3, content_type=kind)[0] == 413
+
+
+def test_a_body_that_stops_coming_is_408(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "IDLE_SECONDS", 0.01)
+    sent: list[Message] = []
+    parts: list[Message] = [{"type": "http.request", "body": b"x", "more_body": True}]
+
+    async def receive() -> Message:
+        if not parts:
+            await asyncio.sleep(3600)
+        return parts.pop()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(LimitedBodies(swallow)({"type": "http", "headers": []}, receive, send))
+    assert sent[0]["status"] == 408
+    assert orjson.loads(sent[1]["body"])["code"] == "too_slow"
+
+
+def test_a_whole_body_may_be_followed_by_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "IDLE_SECONDS", 0.01)
+    messages: list[Message] = [
+        {"type": "http.request", "body": b"x"},
+        {"type": "http.disconnect"},
+    ]
+    heard = []
+
+    async def receive() -> Message:
+        if len(messages) == 1:
+            await asyncio.sleep(0.05)  # longer than a body may be silent
+        return messages.pop(0)
+
+    async def listen(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        heard.extend([(await receive())["type"] for _ in range(2)])
+
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    asyncio.run(LimitedBodies(listen)({"type": "http", "headers": []}, receive, send))
+    assert heard == ["http.request", "http.disconnect"]

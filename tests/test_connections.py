@@ -1,0 +1,136 @@
+"""Thousands of connections that ask nothing: whoever asks is answered, or told to come again."""
+
+import resource
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import httpx
+import psutil
+import pytest
+
+from mlserver.connections import SPARE_FILES
+from tests.servers import ROOT, free_port
+
+CROWD = 2_000
+KEPT = 300
+
+SERVER = """
+import asyncio, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[2]),) * 2)
+import uvicorn
+from mlserver import connections
+connections.HEAD_SECONDS, connections.LOOK_SECONDS = float(sys.argv[3]), 0.1
+
+async def application(scope, receive, send):
+    if scope["path"] == "/slow":
+        await asyncio.sleep(3600)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+uvicorn.run(application, port=int(sys.argv[1]), http="mlserver.connections:Connection",
+            lifespan="off", log_level="error", timeout_graceful_shutdown=0)
+"""
+
+
+class Server:
+    def __init__(self, port: int, head_seconds: float) -> None:
+        command = [sys.executable, "-c", SERVER, str(port), str(KEPT + SPARE_FILES)]
+        self.port = port
+        self.process = subprocess.Popen([*command, str(head_seconds)], cwd=ROOT)
+        self._client = httpx.Client(timeout=30, headers={"Connection": "close"})
+
+    def answers(self) -> bool:
+        try:
+            return self._client.get(f"http://127.0.0.1:{self.port}").text == "hello"
+        except httpx.TransportError:
+            return False
+
+    def end(self) -> None:
+        self._client.close()
+        self.process.kill()
+        self.process.wait()
+
+    def open_files(self) -> int:
+        return int(psutil.Process(self.process.pid).num_fds())
+
+    def connect(self, sent: bytes = b"") -> socket.socket:
+        made = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        made.sendall(sent)
+        return made
+
+
+@contextmanager
+def serving(head_seconds: float) -> Iterator[Server]:
+    server = Server(free_port(), head_seconds)
+    try:
+        until(server.answers)
+        yield server
+    finally:
+        server.end()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    ends_at = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < ends_at
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < CROWD + 500:
+        pytest.skip(f"this process may open only {hard} files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
+def test_a_crowd_that_asks_nothing_keeps_nobody_waiting() -> None:
+    with serving(head_seconds=3600) as server, ExitStack() as crowd:
+        files = server.open_files()
+        for number in range(CROWD):
+            sent = (b"", b"GET / HTTP/1.1\r\nHost: half", b"G")[number % 3]
+            crowd.enter_context(server.connect(sent))
+            if number % 100 == 0:
+                assert server.answers(), number
+        until(lambda: server.open_files() <= files + KEPT + 5)
+        assert server.answers()
+        crowd.close()
+        until(lambda: server.open_files() <= files)
+        assert server.answers()
+
+
+def test_whoever_says_nothing_is_let_go() -> None:
+    with serving(head_seconds=0.3) as server, ExitStack() as crowd:
+        files = server.open_files()
+        silent = [crowd.enter_context(server.connect(sent)) for sent in (b"", b"GET / HT") * 20]
+        assert [each.recv(1) for each in silent] == [b""] * 40
+        until(lambda: server.open_files() <= files)
+
+
+def test_where_all_are_busy_the_next_is_told_to_come_again() -> None:
+    with serving(head_seconds=3600) as server, ExitStack() as crowd:
+        busy = b"GET /slow HTTP/1.1\r\nHost: here\r\n\r\n"
+        for _ in range(KEPT):
+            crowd.enter_context(server.connect(busy))
+        answer = b""
+
+        def is_refused() -> bool:  # as soon as the last of them is being answered
+            nonlocal answer
+            with server.connect() as late:
+                late.settimeout(0.2)
+                try:
+                    answer = late.recv(4096)
+                except TimeoutError:
+                    return False
+            return answer.startswith(b"HTTP/1.1 503 ")
+
+        until(is_refused)
+        assert b"retry-after: 1\r\n" in answer
+        assert b'"code": "too_many_connections"' in answer
