@@ -227,7 +227,7 @@ def test_the_page_is_without_complaint_before_and_after(
     assert violations(page) == []
     send(page, "Prompt", "def add(one, other, and, another, and, the, next):")
     for name in ("writer", "author"):
-        expect(column(page, name).locator(".took")).to_contain_text("tokens/s")
+        expect(column(page, name).locator(".took")).to_contain_text("s in all")
     page.get_by_text("Asked before").click()
     assert violations(page) == []
     assert overflow(page) <= 0
