@@ -1,11 +1,12 @@
 """How quickly models are served: this server, with keys, limits, the log of attempts and metrics
-on, against bare onnxruntime, hand-written FastAPI and four products.
+on, against the bare library, hand-written FastAPI and other products.
 
-    python -m benchmarks.serving.compare [--seconds 10] [--rounds 3] [--only NAME …]
+    python -m benchmarks.serving.compare [--seconds 10] [--rounds 3] [--only NAME …] [--models …]
 
 All are given the same models and asked by the same client (wrk) on the same machine, one after the
 other, round after round; the median of the rounds is told. Every server must first answer what
-the model itself does. Table, figures and a plot go to var/benchmarks/serving/.
+the model itself does. Table, figures and a plot go to var/benchmarks/serving/. Tensors are asked of
+onnxruntime (mlp, resnet), texts of transformers (classifier, writer).
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ import shutil
 import statistics
 import subprocess
 import sys
+import sysconfig
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,18 +33,49 @@ import onnxruntime
 from benchmarks.serving.models import MODELS, write_models
 from benchmarks.serving.plot import draw
 from benchmarks.serving.servers import PRODUCTS, SERVERS, Asking, NotThere, Server, Target
+from benchmarks.serving.text_models import (
+    CLASSIFIER,
+    TEXTS,
+    WRITER,
+    read_answers,
+    write_text_models,
+)
+from benchmarks.serving.text_servers import TEXT_SERVERS
 
 OUT = Path(__file__).resolve().parents[2] / "var" / "benchmarks" / "serving"
 WARM_UP_SECONDS = 1.0
-BARE_ROWS = (1, 16, 32)
-SCENES = [("mlp", "json", 32), ("mlp", "json", 1), ("resnet", "json", 32), ("resnet", "binary", 32)]
+BARE_ROWS = {"mlp": (1, 16, 32), "resnet": (1, 16, 32), CLASSIFIER: (1, 16), WRITER: (8,)}
+FIRST_TOKENS = 10
+"""So many streams, one after the other, tell the time to a first token."""
+SCENES = [
+    ("mlp", "json", 32),
+    ("mlp", "json", 1),
+    ("resnet", "json", 32),
+    ("resnet", "binary", 32),
+    (CLASSIFIER, "json", 16),
+    (WRITER, "json", 8),
+    (WRITER, "stream", 8),
+]
 """Model, encoding, connections."""
+TABLES = (tuple(MODELS), TEXTS)
 UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 SCRIPT = """
-local file = io.open("{body}", "rb")
-wrk.method, wrk.body = "POST", file:read("*a")
-file:close()
+wrk.method = "POST"
 {headers}
+local bodies = {{}}
+for number = 1, {count} do
+  local file = io.open("{body}" .. number, "rb")
+  bodies[number] = file:read("*a")
+  file:close()
+end
+wrk.body = bodies[1]
+local asked = 0
+if {count} > 1 then
+  request = function()
+    asked = asked % {count} + 1
+    return wrk.format(nil, nil, nil, bodies[asked])
+  end
+end
 """
 
 Scene = tuple[str, str, int]
@@ -53,7 +88,13 @@ class Figures:
     rates: list[float] = field(default_factory=list)
     p50_ms: list[float] = field(default_factory=list)
     p99_ms: list[float] = field(default_factory=list)
+    first_ms: list[float] = field(default_factory=list)
+    """Of a stream, asked alone: until its first token."""
     errors: int = 0
+
+
+Of = tuple[str, str]
+"""A server and a model."""
 
 
 @dataclass
@@ -61,11 +102,11 @@ class Report:
     scenes: dict[Scene, dict[str, Figures]] = field(
         default_factory=lambda: {scene: {} for scene in SCENES}
     )
-    memory_mb: dict[str, float] = field(default_factory=dict)
-    start_seconds: dict[str, float] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
-    bare: dict[str, list[float]] = field(default_factory=dict)
-    """Model → rows a second of onnxruntime alone, at its best batch."""
+    memory_mb: dict[Of, float] = field(default_factory=dict)
+    start_seconds: dict[Of, float] = field(default_factory=dict)
+    missing: dict[Of, str] = field(default_factory=dict)
+    bare: dict[str, Figures] = field(default_factory=dict)
+    """Model → the library alone, at its best batch."""
 
 
 def main() -> None:
@@ -73,65 +114,99 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", help="names of servers; all, if none are named")
+    parser.add_argument(
+        "--models", nargs="*", default=sum(TABLES, ()), help="all, if none is named"
+    )
     options = parser.parse_args()
     if not shutil.which("wrk"):
         sys.exit("wrk is missing; 'apt-get install wrk' brings it.")
     OUT.mkdir(parents=True, exist_ok=True)
     write_models(OUT / "models")
+    write_text_models(OUT / "models")
     report = Report()
-    chosen = [server for server in SERVERS if not options.only or server.name in options.only]
     for number in range(options.rounds):
-        for model in MODELS:
-            print(f"round {number + 1}, {model}: bare onnxruntime", flush=True)
-            report.bare.setdefault(model, []).append(measure_bare(model, options.seconds))
-            for server in chosen:
-                measure_server(server, model, options.seconds, report)
+        for model in options.models:
+            print(f"round {number + 1}, {model}: the bare library", flush=True)
+            measure_bare(model, options.seconds, report.bare.setdefault(model, Figures()))
+            for server in servers_of(model):
+                if not options.only or server.name in options.only:
+                    measure_server(server, model, options.seconds, report)
     write(report)
 
 
-def measure_bare(model: str, seconds: float) -> float:
-    path = OUT / "models" / model / "model.onnx"
-    shape = json.dumps(MODELS[model])
-    command = [sys.executable, str(PRODUCTS / "bare.py"), str(path), shape]
-    rates = [
-        float(subprocess.check_output([*command, str(rows), str(seconds / len(BARE_ROWS))]))
-        for rows in BARE_ROWS
-    ]
-    return max(rates)
+def servers_of(model: str) -> list[Server]:
+    return TEXT_SERVERS.get(model, SERVERS)
+
+
+def path_of(model: str) -> Path:
+    folder = OUT / "models" / model
+    return folder if model in TEXTS else folder / "model.onnx"
+
+
+def measure_bare(model: str, seconds: float, found: Figures) -> None:
+    best, each = 0.0, seconds / len(BARE_ROWS[model])
+    for rows in BARE_ROWS[model]:
+        if model in TEXTS:
+            env = {**os.environ, "BENCH_MODEL": str(path_of(model))}
+            env["BENCH_LIBRARIES"] = sysconfig.get_path("purelib")
+            command = [sys.executable, str(PRODUCTS / "texts_bare.py"), str(rows), str(each)]
+            told = json.loads(subprocess.check_output(command, env=env))
+            best = max(best, told["rate"])
+            if rows == BARE_ROWS[model][0]:
+                found.first_ms.append(told["first_ms"])
+        else:
+            shape = json.dumps(MODELS[model])
+            command = [sys.executable, str(PRODUCTS / "bare.py"), str(path_of(model)), shape]
+            best = max(best, float(subprocess.check_output([*command, str(rows), str(each)])))
+    found.rates.append(best)
 
 
 def measure_server(server: Server, model: str, seconds: float, report: Report) -> None:
-    if server.name in report.missing:
+    which = (server.name, model)
+    if which in report.missing:
         return
     print(f"  {server.name}", flush=True)
-    path = OUT / "models" / model / "model.onnx"
     try:
-        with server.run(OUT, path) as target:
-            report.start_seconds[server.name] = target.start_seconds
+        with server.run(OUT, path_of(model)) as target:
+            report.start_seconds[which] = target.start_seconds
             check(server, target, model)
             target.settle()
             for scene in SCENES:
-                if scene[0] == model and (asking := asking_of(server, scene)):
+                if scene[0] == model and (asked := asking_of(server, scene)):
                     found = report.scenes[scene].setdefault(server.name, Figures())
-                    measure(target, asking, scene[2], seconds, found)
-            report.memory_mb[server.name] = target.memory_mb()
+                    measure(target, asked, scene[2], seconds, found)
+                    if scene[1] == "stream":
+                        found.first_ms.append(measure_first(target, asked[0]))
+            report.memory_mb[which] = target.memory_mb()
     except NotThere as error:
-        report.missing[server.name] = str(error)
+        report.missing[which] = str(error)
         print(f"    {error}", flush=True)
 
 
 def check(server: Server, target: Target, model: str) -> None:
     """Raises NotThere where it does not answer what the model itself does."""
-    path, body, headers = server.ask_json(model, row_of(model))
+    asked, expected = next(iter(questions(model)))
+    path, body, headers = server.ask_json(model, asked)
     sent = {"Content-Type": "application/json", **target.headers, **headers}
     answer = httpx.post(target.url + path, content=body, headers=sent, timeout=60)
     if answer.status_code != 200:
         raise NotThere(f"answers {answer.status_code}: {answer.text[:200]}")
-    session = onnxruntime.InferenceSession(OUT / "models" / model / "model.onnx")
-    [expected] = session.run(None, {"x": row_of(model)})
     found = server.read_json(answer.json())
-    if not np.allclose(found, expected, rtol=1e-3, atol=1e-4):
-        raise NotThere("answers something else than the model")
+    is_same = (
+        found == expected if model == WRITER else np.allclose(found, expected, rtol=1e-3, atol=1e-4)
+    )
+    if not is_same:
+        raise NotThere(f"answers something else than the model: {str(found)[:100]}")
+
+
+def questions(model: str) -> Iterator[tuple[Any, Any]]:
+    """What is asked, and what the model itself answers."""
+    if model in TEXTS:
+        yield from read_answers(OUT / "models", model).items()
+        return
+    session = onnxruntime.InferenceSession(path_of(model))
+    [expected] = session.run(None, {"x": row_of(model)})
+    yield row_of(model), expected
 
 
 def row_of(model: str) -> Any:
@@ -139,26 +214,43 @@ def row_of(model: str) -> Any:
     return np.round(row, 4)
 
 
-def asking_of(server: Server, scene: Scene) -> Asking | None:
+def asking_of(server: Server, scene: Scene) -> list[Asking]:
     model, encoding, _ = scene
-    ask = server.ask_json if encoding == "json" else server.ask_binary
-    return None if ask is None else ask(model, row_of(model))
+    ask = server.ask_json if encoding == "json" else server.ask_otherwise
+    return [] if ask is None else [ask(model, asked) for asked, _ in questions(model)]
 
 
 def measure(
-    target: Target, asking: Asking, connections: int, seconds: float, found: Figures
+    target: Target, asked: list[Asking], connections: int, seconds: float, found: Figures
 ) -> None:
-    path, body, headers = asking
+    path, _, headers = asked[0]
     everything = {"Content-Type": "application/json", **target.headers, **headers}
-    (OUT / "body").write_bytes(body)
+    for number, (_, body, _) in enumerate(asked, 1):
+        (OUT / f"body{number}").write_bytes(body)
     lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in everything.items()]
-    script = SCRIPT.format(body=OUT / "body", headers="\n".join(lines))
+    script = SCRIPT.format(body=OUT / "body", count=len(asked), headers="\n".join(lines))
     (OUT / "ask.lua").write_text(script)
-    command = ["wrk", "-t1", f"-c{connections}", "--latency", "--timeout", "30s"]
+    command = ["wrk", "-t1", f"-c{connections}", "--latency", "--timeout", "60s"]
     command += ["-s", str(OUT / "ask.lua"), target.url + path]
     subprocess.run([*command, f"-d{WARM_UP_SECONDS:g}s"], check=True, capture_output=True)
     done = subprocess.run([*command, f"-d{seconds:g}s"], check=True, capture_output=True, text=True)
     read_wrk(done.stdout, found)
+
+
+def measure_first(target: Target, asking: Asking) -> float:
+    """Milliseconds until the first token of a stream that is asked alone; the median of some."""
+    path, body, headers = asking
+    sent = {"Content-Type": "application/json", **target.headers, **headers}
+    taken = []
+    with httpx.Client(headers=sent, timeout=60) as client:
+        for _ in range(FIRST_TOKENS):
+            started = time.perf_counter()
+            with client.stream("POST", target.url + path, content=body) as answer:
+                for part in answer.iter_raw():
+                    if b"data:" in part:
+                        taken.append((time.perf_counter() - started) * 1000)
+                        break
+    return statistics.median(taken)
 
 
 def read_wrk(text: str, found: Figures) -> None:
@@ -182,18 +274,9 @@ def _latency(text: str, share: int) -> float:
 
 def write(report: Report) -> None:
     lines = [f"{os.cpu_count()} cores, wrk on the same ones. Requests/s (p50 / p99 in ms)."]
-    header = ["", *(f"{model} {kind}, {count}" for model, kind, count in SCENES), "MB", "start s"]
-    lines += ["", _line(header), _line(["---"] * len(header))]
-    names = [server.name for server in SERVERS]
-    for name in names:
-        if name in report.memory_mb:
-            cells = [_cell(report.scenes[scene].get(name)) for scene in SCENES]
-            memory, start = report.memory_mb[name], report.start_seconds[name]
-            lines.append(_line([name, *cells, f"{memory:.0f}", f"{start:.1f}"]))
-    bare = {model: statistics.median(rates) for model, rates in report.bare.items()}
-    cells = [f"{bare[model]:,.0f}" if count > 1 else "" for model, _, count in SCENES]
-    lines.append(_line(["bare onnxruntime, best batch", *cells, "", ""]))
-    lines += [f"\n{name}: {why}" for name, why in report.missing.items()]
+    for models in TABLES:
+        lines += write_table(report, models)
+    lines += [f"\n{name}, {model}: {why}" for (name, model), why in report.missing.items()]
     text = "\n".join(lines) + "\n"
     (OUT / "table.md").write_text(text)
     rates = {
@@ -202,17 +285,52 @@ def write(report: Report) -> None:
             for name, figures in report.scenes[model, kind, count].items()
         }
         for model, kind, count in SCENES
+        if report.scenes[model, kind, count]
     }
     (OUT / "plot.svg").write_text(draw(rates))
     print(f"\n{text}\nwritten to {OUT}")
 
 
-def _cell(figures: Figures | None) -> str:
-    if figures is None:
+def write_table(report: Report, models: tuple[str, ...]) -> Iterator[str]:
+    scenes = [scene for scene in SCENES if scene[0] in models and scene[0] in report.bare]
+    asked = list(dict.fromkeys(model for model, _, _ in scenes))
+    if not scenes:
+        return
+    header = ["", *(f"{model} {kind}, {count}" for model, kind, count in scenes)]
+    header += [f"{model}: MB, start s" for model in asked]
+    yield from ("", _line(header), _line(["---"] * len(header)))
+    for server in servers_of(asked[-1]):
+        if any((server.name, model) in report.memory_mb for model in asked):
+            cells = [_cell(report.scenes[scene].get(server.name)) for scene in scenes]
+            sizes = [_size(report, (server.name, model)) for model in asked]
+            yield _line([server.name, *cells, *sizes])
+    bare = [report.bare[model] if count > 1 else None for model, _, count in scenes]
+    cells = [_cell(figures) for figures in bare]
+    yield _line(["the bare library, best batch", *cells, *[""] * len(asked)])
+
+
+def _size(report: Report, which: Of) -> str:
+    if which not in report.memory_mb:
         return ""
-    rate, p50, p99 = map(statistics.median, (figures.rates, figures.p50_ms, figures.p99_ms))
-    refused = f", {figures.errors} refused" if figures.errors else ""
-    return f"{rate:,.0f} ({p50:.1f} / {p99:.1f}{refused})"
+    return f"{report.memory_mb[which]:.0f}, {report.start_seconds[which]:.1f}"
+
+
+def _cell(figures: Figures | None) -> str:
+    if figures is None or not figures.rates:
+        return ""
+    rate = statistics.median(figures.rates)
+    told = []
+    if figures.p50_ms:
+        told.append(
+            " / ".join(
+                f"{statistics.median(each):.1f}" for each in (figures.p50_ms, figures.p99_ms)
+            )
+        )
+    if figures.first_ms:
+        told.append(f"first {statistics.median(figures.first_ms):.0f}")
+    if figures.errors:
+        told.append(f"{figures.errors} refused")
+    return f"{rate:,.{1 if rate < 100 else 0}f}" + (f" ({', '.join(told)})" if told else "")
 
 
 def _line(cells: list[str]) -> str:

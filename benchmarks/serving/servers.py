@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ START_SECONDS = 120
 SETTLE_SECONDS = 20
 QUIET_SHARE = 0.2  # of a core
 ENGINE = ("onnxruntime", "numpy")
+TASKS = {"classifier": "classify", "writer": "causal"}
 Asking = tuple[str, bytes, dict[str, str]]
 """Path, body, headers."""
 
@@ -80,7 +82,8 @@ class Server:
     """(folder of the benchmark, model) → context of a Target."""
     ask_json: Callable[[str, Any], Asking]
     read_json: Callable[[Any], Any]
-    ask_binary: Callable[[str, Any], Asking] | None = None
+    ask_otherwise: Callable[[str, Any], Asking] | None = None
+    """Binary tensors; of texts, the stream of one that is written."""
 
 
 # --- Products, each in an environment of its own --------------------------------------------
@@ -99,8 +102,10 @@ def install(folder: Path, name: str, packages: tuple[str, ...]) -> Path:
     return python
 
 
-def product(name: str, packages: tuple[str, ...], *command: str) -> Callable[[Path, Path], Any]:
-    """Runs `python command…`, or a script of its environment."""
+def product(
+    name: str, packages: tuple[str, ...], *command: str, path: str = "/"
+) -> Callable[[Path, Path], Any]:
+    """Runs `python command…`, or a script of its environment; it is there when it knows `path`."""
 
     @contextmanager
     def run(folder: Path, model: Path) -> Iterator[Target]:
@@ -113,6 +118,7 @@ def product(name: str, packages: tuple[str, ...], *command: str) -> Callable[[Pa
                 "PYTHONPATH": str(PRODUCTS),
                 "BENCH_MODEL": str(model),
                 "BENCH_PORT": str(port),
+                "BENCH_LIBRARIES": sysconfig.get_path("purelib"),
                 "BENTOML_DO_NOT_TRACK": "1",
                 "RAY_USAGE_STATS_ENABLED": "0",
             }
@@ -125,7 +131,7 @@ def product(name: str, packages: tuple[str, ...], *command: str) -> Callable[[Pa
                 )  # fmt: skip
             try:
                 url = f"http://127.0.0.1:{port}"
-                _wait_until_listening(process, port, Path(place) / "log")
+                _wait_until_listening(process, url + path, Path(place) / "log")
                 yield Target(url, {}, process.pid, time.monotonic() - started)
             finally:
                 _end(process)
@@ -133,12 +139,12 @@ def product(name: str, packages: tuple[str, ...], *command: str) -> Callable[[Pa
     return run
 
 
-def _wait_until_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _wait_until_listening(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     ends_at = time.monotonic() + START_SECONDS
     while time.monotonic() < ends_at and process.poll() is None:
         with suppress(httpx.TransportError):
-            httpx.get(f"http://127.0.0.1:{port}/", timeout=5)
-            return
+            if httpx.get(url, timeout=5).status_code != 404 or url.endswith("/"):
+                return
         time.sleep(0.05)
     last = log.read_text(errors="replace").strip().splitlines()[-1:]
     raise NotThere(f"did not start: {last}")
@@ -166,7 +172,7 @@ import pathlib
 from django.contrib.auth.models import User
 from models_registry.services import register_version
 register_version(
-    name={name!r}, folder=pathlib.Path({folder!r}), framework="onnx", task="",
+    name={name!r}, folder=pathlib.Path({folder!r}), framework={framework!r}, task={task!r},
     owner=User.objects.get(username="admin"), metrics={{}}, lineage={{}},
 )
 """
@@ -180,8 +186,13 @@ def this_server(folder: Path, model: Path) -> Iterator[Target]:
         tempfile.TemporaryDirectory(prefix="bench-mlserver-") as place,
         serving(Path(place), **limits) as stack,
     ):
-        name = model.parent.name
-        run_django(REGISTER.format(name=name, folder=str(model.parent)), stack.env)
+        source = model if model.is_dir() else model.parent
+        framework, task = ("transformers", TASKS[source.name]) if model.is_dir() else ("onnx", "")
+        name = source.name
+        run_django(
+            REGISTER.format(name=name, folder=str(source), framework=framework, task=task),
+            stack.env,
+        )
         started = time.monotonic()
         with stack.client() as client:
             wish = {"model_name": name, "wait_seconds": 60}
@@ -265,7 +276,8 @@ SERVERS = [
     ),
     Server(
         "Ray Serve",
-        product("ray", ("ray[serve]",), "python", "{products}/with_ray.py"),
+        product("ray", ("ray[serve]",), "python", "{products}/with_ray.py",
+                path="/predict"),
         _plain, _named,
     ),
 ]  # fmt: skip

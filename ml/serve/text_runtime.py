@@ -95,8 +95,8 @@ class TextRuntime:
 
 
 def group(lengths: Sequence[int], call: float) -> Iterator[list[int]]:
-    """Places of texts that are computed together: what fills up the shorter ones is computed like
-    everything else, and a call costs as much as `call` tokens. The groups that cost least in all."""
+    """Places of texts that are computed together, in the groups that cost least: what fills up the
+    shorter ones is computed like everything else, and a call costs as much as `call` tokens."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     costs, begins = [0.0], [0]
     for end in range(1, len(order) + 1):
