@@ -27,6 +27,7 @@ class OutputSerializer(serializers.Serializer[Any]):
 
 class InferSerializer(serializers.Serializer[Any]):
     id = serializers.CharField(required=False)
+    model_name = serializers.CharField(required=False, help_text="as in the address")
     parameters = serializers.DictField(
         required=False, help_text="`binary_data_output`; `timeout` in microseconds"
     )

@@ -75,8 +75,8 @@ class Asked:
 
 async def infer(call: Call) -> Reply:
     with protocol_errors():
-        asked = read_request(call.headers, call.body)
         name, version = call.parameters["name"], call.parameters.get("version")
+        asked = read_request(call.headers, call.body, name)
         loaded = await workers.find(f"{name}@{version}" if version else name)
         facts, body = await workers.ask(
             loaded,
@@ -93,11 +93,13 @@ async def infer(call: Call) -> Reply:
 # --- The request --------------------------------------------------------------------------
 
 
-def read_request(headers: Mapping[bytes, bytes], body: bytes) -> Asked:
-    """Raises Malformed, Invalid and TooLarge."""
+def read_request(headers: Mapping[bytes, bytes], body: bytes, model: str) -> Asked:
+    """Raises Malformed, Invalid and TooLarge. `model` is the one of the address."""
     head, rest = _split(headers, _inflate(headers, body))
     asked = _parse(head)
-    _refuse_unknown(asked, {"id", "inputs", "outputs", "parameters"}, "the request")
+    _refuse_unknown(asked, {"id", "model_name", "inputs", "outputs", "parameters"}, "the request")
+    if asked.get("model_name", model) != model:  # KServe's client repeats it
+        raise Invalid(f"model_name must be that of the address, {model!r}.")
     parameters = _object(asked, "parameters", "the request")
     _refuse_unknown(parameters, {"binary_data_output", "timeout"}, "parameters")
     described, parts = _read_inputs(asked.get("inputs"), rest)

@@ -192,7 +192,13 @@ def _respond(
         "request_id": getattr(request, "request_id", ""),
         **_in_dialect(getattr(request, "path", ""), status, code, detail, errors),
     }
-    return HttpResponse(orjson.dumps(body), status=status, content_type=PROBLEM_TYPE)
+    kind = problem_type(getattr(request, "path", ""))
+    return HttpResponse(orjson.dumps(body), status=status, content_type=kind)
+
+
+def problem_type(path: str) -> str:
+    """KServe's client reads what an answer says only where it is plain JSON."""
+    return "application/json" if path.startswith("/v2") else PROBLEM_TYPE
 
 
 def _in_dialect(

@@ -4,9 +4,9 @@ from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 
+from mlserver.api.errors import problem_type
 from mlserver.lib.origin import API_PREFIXES
 
-PROBLEM_TYPE = "application/problem+json"
 SENTENCES = {
     "400": "The request cannot be read.",
     "401": "No key, or one that is not valid.",
@@ -107,7 +107,9 @@ def _add_problems(route: str, method: str, operation: dict[str, Any]) -> None:
             status,
             {
                 "description": SENTENCES[status],
-                "content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+                "content": {
+                    problem_type(route): {"schema": {"$ref": "#/components/schemas/Problem"}}
+                },
             },
         )
 

@@ -149,6 +149,13 @@ def test_the_real_client_is_told_why_it_is_refused(real: Any, headers: dict[str,
         real.infer("small", [wanted(binary=True)])
 
 
+def test_a_model_that_is_named_twice_is_named_the_same(client: httpx.Client) -> None:
+    assert client.post(INFER, json={"inputs": [tensor()], "model_name": "small"}).is_success
+    other = client.post(INFER, json={"inputs": [tensor()], "model_name": "other"})
+    assert (other.status_code, other.headers["content-type"]) == (400, "application/json")
+    assert "'small'" in other.json()["error"]
+
+
 def test_nested_and_flat_data_are_the_same(served: Served, client: httpx.Client) -> None:
     for data in ([1, 2, 3, 4], [[1, 2, 3, 4]]):
         made = client.post(INFER, json={"inputs": [tensor(data=data)]}).json()
