@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from ml.data.content import Array, Column, ColumnType, DataError, Rows, find_missing, hash_values
 
 ROWS_FILE = "rows.arrow"
-BATCH_BYTES = 8 * 2**20
+BATCH_BYTES = 4 * 2**20
 """About as much as readers put into a batch."""
-BATCH_ROWS = 50_000
-KEPT_BYTES = 32 * 2**20
+BATCH_ROWS = 20_000
+KEPT_BYTES = 16 * 2**20
 """Files up to this size stay in memory; of others as much of the columns that are asked for."""
 TYPES: dict[pa.DataType, ColumnType] = {
     pa.int64(): "integer",
@@ -296,14 +296,25 @@ class StoredRows(Rows):
         Neighbours of its kind are read with it and kept until others are asked for.
         """
         if name not in self._kept:
-            group = self._neighbours(name)
-            parts: dict[str, list[Array]] = {each: [] for each in group}
-            for rows in self.batches(group):
+            self._kept = {
+                each: np.empty(len(self), self._dtype(each)) for each in self._neighbours(name)
+            }
+            start = 0
+            for rows in self.batches(self._kept):
                 for column in rows.columns:
-                    is_text = column.type == "string"
-                    parts[column.name].append(column.hashes if is_text else column.values)
-            self._kept = {each: np.concatenate(parts.pop(each)) for each in group}
+                    # Copied: a view would keep the whole batch.
+                    values = column.hashes if column.type == "string" else column.values
+                    self._kept[column.name][start : start + len(rows)] = values
+                start += len(rows)
         return self._kept[name]
+
+    def _dtype(self, name: str) -> type[np.generic]:
+        kind = TYPES[self.facts.schema.field(name).type]
+        if kind == "string":
+            return np.uint64
+        if kind == "number" or self.facts.nulls[name]:
+            return np.float64
+        return np.int64 if kind == "integer" else np.bool_
 
     def _neighbours(self, name: str) -> list[str]:
         schema = self.facts.schema

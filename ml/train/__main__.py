@@ -27,6 +27,7 @@ from ml.exits import EXIT_CODES, SENTENCES
 from ml.fields import ConfigError
 from ml.launch import die_with_parent
 from ml.rundir import Journal, LockHeld, RunDir, read_json, write_json
+from ml.train.control import Control
 from ml.train.errors import Cancelled, LostLease, Paused, TrainingFailed, explain
 from ml.train.loop import Training
 from ml.train.prepared import FOLDER
@@ -54,6 +55,7 @@ class Trainer:
         self.attempt = attempt
         self.journal = journal
         self.ranks = ranks
+        self.control = Control(run)
         self.training: Training | FeaturesTraining | None = None
         self.began, self.cpu_before = time.monotonic(), time.process_time()
 
@@ -115,10 +117,15 @@ class Trainer:
         if not self.ranks.is_first:
             self.ranks.collect(None)
         torch.manual_seed(config.seed)
-        task = make_task(config, self.run.path, device, self._warn)
+        task = make_task(config, self.run.path, device, self._warn, self._check)
         if self.ranks.is_first:
             self.ranks.collect(None)
         return task
+
+    def _check(self) -> None:
+        """Large data takes a while: nobody shall take it for a hang, or wait to cancel it."""
+        if self.control.wanted() == "cancel":
+            raise Cancelled
 
     def _read_config(self) -> TrainingConfig:
         try:

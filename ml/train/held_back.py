@@ -6,7 +6,7 @@ groups where the dataset has a `group` column, else evenly over the classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -62,12 +62,16 @@ def by_group(groups: np.ndarray, share: float, seed: int) -> Parts:
 def split_rows(targets: np.ndarray, share: float, seed: int, *, stratify: bool) -> Parts:
     """Row numbers for training and validation; each class keeps a row to learn from."""
     random = np.random.default_rng([VALIDATION_STREAM, seed])
-    groups = [np.flatnonzero(targets == value) for value in np.unique(targets)]
-    if not stratify:
-        groups = [np.arange(len(targets))]
     held_back = []
-    for group in groups:
+    for group in _classes(targets) if stratify else [np.arange(len(targets))]:
         count = min(round(len(group) * share), len(group) - 1)
-        held_back.append(random.permutation(group)[:count])
-    validation = np.sort(np.concatenate(held_back))
-    return np.setdiff1d(np.arange(len(targets)), validation), validation
+        held_back.append(random.permutation(group)[:count].copy())
+    is_held_back = np.zeros(len(targets), bool)
+    is_held_back[np.concatenate(held_back)] = True
+    return np.flatnonzero(~is_held_back), np.flatnonzero(is_held_back)
+
+
+def _classes(targets: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows of each class."""
+    for value in np.unique(targets):
+        yield np.flatnonzero(targets == value)

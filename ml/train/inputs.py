@@ -12,6 +12,7 @@ import numpy as np
 
 from ml.train import model
 from ml.train.prepared import map_array
+from ml.train.task import Check
 
 EMPTY = -1.0
 """The place of a category that is empty or unknown."""
@@ -70,11 +71,15 @@ class TableInputs:
 
 
 def write_table(
-    path: Path, preprocess: Mapping[str, Any], batches: Iterator[dict[str, np.ndarray]]
+    path: Path,
+    preprocess: Mapping[str, Any],
+    batches: Iterator[dict[str, np.ndarray]],
+    check: Check,
 ) -> None:
     """What TableInputs opens, of the columns of a table in parts."""
     with path.open("wb") as file:
         for columns in batches:
+            check()
             cells = [
                 _encode(name, columns[name], preprocess["encodings"][name])
                 for name in preprocess["columns"]

@@ -24,7 +24,7 @@ from ml.train.errors import TrainingFailed
 from ml.train.held_back import hold_back
 from ml.train.inputs import ImageInputs, Inputs, TableInputs, write_table
 from ml.train.prepared import FOLDER, make_once
-from ml.train.task import split
+from ml.train.task import Check, no_check, split
 
 MAX_CATEGORIES = 100
 CELLS = "cells.float32"
@@ -46,7 +46,7 @@ class Prepared:
     warnings: list[str]
 
 
-def prepare(config: NetworkConfig, folder: Path) -> Prepared:
+def prepare(config: NetworkConfig, folder: Path, check: Check = no_check) -> Prepared:
     """Raises TrainingFailed with data_error or spec_error; relative paths start at `folder`."""
     data = load_data(config.dataset, config.target, folder)
     target, target_name = target_of(data)
@@ -71,7 +71,7 @@ def prepare(config: NetworkConfig, folder: Path) -> Prepared:
         preprocess, inputs = _prepare_images(data, train_rows)
     else:
         preprocess = _prepare_table(data, train_rows, warnings)
-        inputs = _open_table(data, preprocess, config, folder)
+        inputs = _open_table(data, preprocess, config, folder, check)
     preprocess |= {"target": target_name, "classes": classes}
     if classes is None:
         targets, scale = _standardise(targets, train_rows)
@@ -170,8 +170,8 @@ def refuse_without_effect(config: NetworkConfig, loss_function: str) -> None:
 
 def encode_classes(target: np.ndarray) -> tuple[np.ndarray, list[Any]]:
     """Class numbers (int64), and the classes in their order."""
-    labels = [_plain(value) for value in target.tolist()]
-    classes = sorted(set(labels), key=lambda label: (isinstance(label, str), label))
+    found = {value: _plain(value) for value in set(target.tolist())}
+    classes = sorted(set(found.values()), key=lambda label: (isinstance(label, str), label))
     if len(classes) < 2:
         sentence = f"The target has one class only ({classes[0]!r}): there is nothing to tell."
         raise TrainingFailed("data_error", sentence)
@@ -182,7 +182,8 @@ def encode_classes(target: np.ndarray) -> tuple[np.ndarray, list[Any]]:
             "classes. Choose task regression, or another target.",
         )
     places = {label: place for place, label in enumerate(classes)}
-    return np.array([places[label] for label in labels], np.int64), classes
+    numbers = (places[found[value]] for value in target.tolist())
+    return np.fromiter(numbers, np.int64, len(target)), classes
 
 
 def encode_numbers(target: np.ndarray) -> np.ndarray:
@@ -242,12 +243,12 @@ def _read_column(data: Table, name: str) -> Iterable[np.ndarray]:
 
 
 def _open_table(
-    data: Table, preprocess: dict[str, Any], config: NetworkConfig, folder: Path
+    data: Table, preprocess: dict[str, Any], config: NetworkConfig, folder: Path, check: Check
 ) -> TableInputs:
     """The rows as numbers; a run that is resumed finds them in its folder."""
 
     def write(made: Path) -> None:
-        write_table(made / CELLS, preprocess, data.batches(data.names))
+        write_table(made / CELLS, preprocess, data.batches(data.names), check)
 
     prepared = folder / FOLDER / "table"
     made_of = {"config": config.to_dict(), "dataset": _sha256(config, folder)}
@@ -286,13 +287,15 @@ def column_encoding(
         rows = "1 row" if empty == 1 else f"{empty} rows"
         warnings.append(f"Column {name!r} is empty or infinite in {rows}; {instead} is used.")
     if known:
-        return _number_encoding(name, np.concatenate(known))
+        return _number_encoding(name, known[0] if len(known) == 1 else np.concatenate(known))
     return _category_encoding(name, categories, len(np.unique(np.concatenate(hashes))))
 
 
 def _number_encoding(name: str, values: np.ndarray) -> dict[str, Any]:
-    numbers = values.astype(np.float64)
-    numbers = numbers[np.isfinite(numbers)]
+    is_finite = np.isfinite(values)
+    numbers = values.astype(np.float64, copy=False)
+    if not is_finite.all():
+        numbers = numbers[is_finite]
     if not len(numbers):
         raise TrainingFailed(
             "data_error", f"Column {name!r} has no values to learn from: remove it."

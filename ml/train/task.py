@@ -17,7 +17,12 @@ from ml.train.checkpoint import Tensors
 from ml.train.steps import DTYPES
 
 Check = Callable[[], None]
-"""Called between batches of an evaluation; raises Cancelled when nobody waits for it any more."""
+"""Called between batches of an evaluation, and between parts of the data before the first step;
+raises Cancelled when nobody waits for it any more."""
+
+
+def no_check() -> None:
+    """Nobody can ask for anything."""
 
 
 @dataclass(frozen=True, kw_only=True)

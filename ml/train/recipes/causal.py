@@ -103,7 +103,7 @@ class CausalTask(GenerationTask):
 
     def _open_texts(self, rows: np.ndarray) -> Iterator[list[int]]:
         """Tokens of the texts of these rows, without an end."""
-        for part in self.records.read(rows):
+        for part in self.read_rows(rows):
             yield from map(self._open, self.tokenizer(part.texts)["input_ids"])
 
     def _encode_pairs(self, folder: Path, tell: Callable[[str], None]) -> None:
@@ -117,7 +117,7 @@ class CausalTask(GenerationTask):
         cut.tell(tell)
 
     def _open_pairs(self) -> Iterator[Encoded]:
-        for part in self.records.read(np.arange(len(self.records))):
+        for part in self.read_rows():
             prompts = map(self._open, self.tokenizer(part.prompts)["input_ids"])
             answers = self.tokenizer(part.answers, add_special_tokens=False)["input_ids"]
             yield from zip(prompts, map(self._closed, answers), strict=True)
@@ -142,7 +142,7 @@ class CausalTask(GenerationTask):
         """A sample a chat, or, where the template demands it, one for each of its answers."""
         cut, longest = Cut(self.max_length, "chats"), self.max_length
         counts = []
-        parts = self.records.read(np.arange(len(self.records)))
+        parts = self.read_rows()
         with TokenWriter(folder, "inputs") as inputs, TokenWriter(folder, "labels") as labels:
             for chat in itertools.chain.from_iterable(part.chats for part in parts):
                 samples = self._encode_chat(chat)

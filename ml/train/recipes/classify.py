@@ -50,7 +50,7 @@ class ClassifyTask(LanguageTask):
     def _encode(self, folder: Path, tell: Callable[[str], None]) -> None:
         cut = Cut(self.max_length, "texts")
         with TokenWriter(folder, "inputs") as inputs:
-            for part in self.records.read(np.arange(len(self.records))):
+            for part in self.read_rows():
                 for tokens in self.tokenize(part.texts, cut):
                     inputs.write(tokens)
         cut.tell(tell)

@@ -28,11 +28,11 @@ from ml.train.recipes.bases import (
     new_config,
     wrap_tokenizer,
 )
-from ml.train.recipes.texts import LanguageConfig, open_records
+from ml.train.recipes.texts import LanguageConfig, Part, open_records
 from ml.train.recipes.tokens import TokenRows
 from ml.train.state import load_trained
 from ml.train.steps import DTYPES, THREADS_PAY_FROM, available_cpus, choose_precision
-from ml.train.task import Task
+from ml.train.task import Check, Task, no_check
 
 EAGER_UP_TO = 512
 """Tokens; on a CPU torch's fused attention takes a quarter longer than plain products, which keep
@@ -55,8 +55,10 @@ class LanguageTask(Task):
         folder: Path,
         device: torch.device,
         warn: Callable[[str], None],
+        check: Check = no_check,
     ) -> None:
-        self.settings, self.warn, self.folder = config, warn, folder / FOLDER
+        self.settings, self.warn, self.check = config, warn, check
+        self.folder = folder / FOLDER
         self.device, self.precision = device, choose_precision(config.precision, device)
         self.records = open_records(config, folder, warn)
         self.targets = self._read_targets()
@@ -200,6 +202,12 @@ class LanguageTask(Task):
         (folder / "told.json").write_text(json.dumps(told))
         np.save(folder / "train_rows.npy", self.train_rows)
         np.save(folder / "validation_rows.npy", self.validation_rows)
+
+    def read_rows(self, rows: np.ndarray | None = None) -> Iterator[Part]:
+        """The texts of these rows, or of all, a few at a time; for what is made once."""
+        for part in self.records.read(np.arange(len(self.records)) if rows is None else rows):
+            self.check()
+            yield part
 
     def tokenize(
         self, texts: list[str], cut: Cut, argument: str = "text"

@@ -15,7 +15,7 @@ from ml.train.checkpoint import Tensors, write_files
 from ml.train.export import network_files
 from ml.train.prepare import prepare
 from ml.train.steps import balanced_weights, choose_precision, choose_threads, classes_of, loss_of
-from ml.train.task import Check, Evaluation, Task, split
+from ml.train.task import Check, Evaluation, Task, no_check, split
 
 EVALUATION_BATCH = 512
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -28,8 +28,9 @@ class NetworkTask(Task):
         folder: Path,
         device: torch.device,
         warn: Callable[[str], None],
+        check: Check = no_check,
     ) -> None:
-        self.data = data = prepare(config, folder)
+        self.data = data = prepare(config, folder, check)
         for warning in data.warnings:
             warn(warning)
         self.device, self.precision = device, choose_precision(config.precision, device)

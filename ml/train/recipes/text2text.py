@@ -29,7 +29,7 @@ class Text2TextTask(GenerationTask):
         prefix = self.settings.prefix
         inputs, answers = Cut(self.max_length, "inputs"), Cut(self.longest_answer, "answers")
         with TokenWriter(folder, "inputs") as asked, TokenWriter(folder, "labels") as told:
-            for part in self.records.read(np.arange(len(self.records))):
+            for part in self.read_rows():
                 for tokens in self.tokenize([prefix + each for each in part.prompts], inputs):
                     asked.write(tokens)
                 for tokens in self.tokenize(part.answers, answers, "text_target"):

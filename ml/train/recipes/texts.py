@@ -21,8 +21,8 @@ from ml.train.errors import TrainingFailed
 
 LanguageConfig = Text2TextConfig | CausalConfig | ClassifyConfig
 Message = dict[str, str]
-ROWS_AT_ONCE = 1000
-"""What a tokenizer tells of each takes many times its room."""
+ROWS_AT_ONCE, CHARACTERS_AT_ONCE = 1000, 500_000
+"""What a tokenizer tells of a text takes a hundred times its room."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +69,9 @@ class Records:
         names = {name for name in named if name is not None}
         first = 0
         for taken in self.rows.take(self.keep[rows], names):
-            for start in range(0, len(taken), ROWS_AT_ONCE):
-                some = taken.slice(start, min(start + ROWS_AT_ONCE, len(taken)))
+            at_once = _rows_at_once(taken)
+            for start in range(0, len(taken), at_once):
+                some = taken.slice(start, min(start + at_once, len(taken)))
                 numbers = self.keep[rows[first : first + len(some)]] + 1
                 yield _read_part(some, fields, numbers)
                 first += len(some)
@@ -79,6 +80,12 @@ class Records:
         """Everything that is written in these rows: what a tokenizer is learned from."""
         for part in self.read(rows):
             yield from part.written()
+
+
+def _rows_at_once(rows: Rows) -> int:
+    texts = (each.values for each in rows.columns if each.type == "string")
+    characters = sum(len(text) for values in texts for text in values if text is not None)
+    return max(1, min(ROWS_AT_ONCE, CHARACTERS_AT_ONCE * len(rows) // max(1, characters)))
 
 
 def open_records(config: LanguageConfig, folder: Path, warn: Callable[[str], None]) -> Records:
