@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from tests.hostile.files import CASES, Case, is_owned
+from tests.ml.serve.deadly import DEADLY, crasher_bytes
 from tests.servers import Stack, serving
 
 pytestmark = pytest.mark.slow
@@ -17,6 +18,16 @@ SENT = (
     "external data by root",
     "a padding of 4e9",
     "a header of 84 MB",
+    "a tokenizer of 50 MB",
+    "a program that is code",
+    "a program with a pickle",
+    "a program of 4 TiB",
+    "half a program",
+    "half an ONNX model",
+    "half of safetensors",
+    "half a ZIP",
+    "half a TAR",
+    "a ZIP in ten ZIPs",
     "a hard link in TAR",
     "a ZIP that leads out",
     "a TAR bomb",
@@ -24,6 +35,11 @@ SENT = (
     "5 million columns",
     "an image of 169 megapixels",
 )
+BY_PATH = ("a pickle in torch.save", "external data by root", "a program that is code")
+
+
+def crasher() -> bytes:
+    return crasher_bytes(deadly=DEADLY)
 
 
 def server_processes(stack: Stack) -> set[int]:
@@ -42,6 +58,15 @@ def send(client: httpx.Client, case: Case) -> httpx.Response:
     )
 
 
+def load(client: httpx.Client, case: Case, models: Path) -> httpx.Response:
+    """The same file by its path, as somebody at the machine would have it loaded."""
+    (models / case.name).write_bytes(case.make())
+    try:
+        return client.post("/api/v1/models/load", json={"path": case.name, "model_name": "hostile"})
+    finally:
+        (models / case.name).unlink()
+
+
 def test_the_server_stands_through_all_of_them(tmp_path: Path) -> None:
     with serving(tmp_path) as stack, stack.client() as client:
         before = server_processes(stack)
@@ -50,6 +75,12 @@ def test_the_server_stands_through_all_of_them(tmp_path: Path) -> None:
             answer = send(client, case)
             assert answer.status_code == 422, (name, answer.text)
             assert case.reason in answer.json()["detail"], name
+        for name in BY_PATH:
+            answer = load(client, CASES[name], tmp_path / "models")
+            assert answer.status_code == 422, (name, answer.text)
+            assert CASES[name].reason in answer.json()["detail"], name
+        crashed = send(client, Case(door="models", name="m.pt2", make=crasher, reason=""))
+        assert (crashed.status_code, "SIGSEGV" in crashed.text) == (422, True), crashed.text
 
         assert server_processes(stack) == before
         assert client.get("/health/ready").status_code == 200
