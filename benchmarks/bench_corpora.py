@@ -141,9 +141,9 @@ def bits_per_byte(model: Any, tokenizer: Any, texts: list[str], longest: int) ->
     with torch.inference_mode():
         for text in texts:
             tokens = np.array(tokenizer(text)["input_ids"] + end)
-            for block in cut_blocks(tokens, longest):
-                rows = torch.from_numpy(block)[None]
-                nats += model(input_ids=rows, labels=rows).loss.item() * (len(block) - 1)
+            for start, end_of_it in zip(*cut_blocks(len(tokens), longest), strict=True):
+                rows = torch.from_numpy(tokens[start:end_of_it])[None]
+                nats += model(input_ids=rows, labels=rows).loss.item() * (rows.shape[1] - 1)
     return nats / math.log(2) / size
 
 
