@@ -48,7 +48,7 @@ from mlserver.lib.files import (
 )
 
 BUILTIN_NAMES = ("digits", "digits28", "iris", "wine", "breast_cancer", "diabetes")
-IMPORT_SECONDS = 600
+IMPORT_SECONDS = 1800
 PREVIEW_SECONDS = 60
 MAX_PAGE_SIZE = 1000
 UPLOAD = "upload"

@@ -27,7 +27,7 @@ from ml.estimate import (
     network_sizes,
 )
 from ml.text_fields import find_fields
-from mlserver.lib.children import run_ml
+from mlserver.lib.children import ChildTimedOut, run_ml
 from mlserver.lib.errors import AppError, FieldError, Invalid, NotFound
 from models_registry.names import check_name
 from sessions.devices import Device, find_device
@@ -38,6 +38,10 @@ from sessions.services import MINIMUM_FREE_BYTES, ConfigInvalid, check_config, c
 SAMPLES = 5
 LOOK_SECONDS = 60
 LOOK_BYTES = 8 * 2**30
+TOO_LARGE = (
+    f"The dataset is too large to be opened within {LOOK_SECONDS} seconds, so the sizes are"
+    " reckoned; the training itself takes the time that it needs."
+)
 TIGHT = 0.9  # of what is free: estimates are not that exact
 
 
@@ -48,11 +52,17 @@ def preflight(
 
     With `look` a child opens the data and the model; without it, arithmetic only, for a page
     that follows what is typed. Raises ConfigInvalid with every field that is wrong, and what
-    the child says of data that cannot be learned from.
+    the child says of data that cannot be learned from; data that takes too long to open
+    is a warning.
     """
     parsed, version = check_everything(config, name)
     complete = {**parsed.to_dict(), "dataset": str(version)}
-    seen = look_at(complete, version) if look and learns_in_steps(complete) else None
+    seen, too_large = None, []
+    if look and learns_in_steps(complete):
+        try:
+            seen = look_at(complete, version)
+        except ChildTimedOut:
+            too_large = [TOO_LARGE]
     sizes, no_sizes = _sizes(complete, version, seen)
     device = find_device(complete.get("device", "cpu"))  # without steps there is no GPU
     steps = _count_steps(parsed, version, seen)
@@ -67,7 +77,7 @@ def preflight(
         "time": asdict(estimate_time(complete, version, device.kind)),
         "queue": describe_queue(owner, priority),
     }
-    warnings = [*(seen["warnings"] if seen else []), *_warn(report)]
+    warnings = [*(seen["warnings"] if seen else too_large), *_warn(report)]
     fits = report["memory"]["fits"] is not False and report["disk"]["fits"] is not False
     return {"fits": fits, "warnings": warnings, **report}
 

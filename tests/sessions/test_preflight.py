@@ -263,3 +263,13 @@ def test_texts_without_a_look_say_what_would_tell_their_size(owner: User) -> Non
     assert report["steps"] is None  # packed into blocks that nobody has counted
     unpacked = preflight.preflight({**config, "packing": False}, owner=owner, look=False)
     assert unpacked["steps"]["training_samples"] == 3
+
+
+def test_data_that_takes_too_long_to_open_is_a_warning(
+    owner: User, iris: DatasetVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "LOOK_SECONDS", 0.01)
+    report = preflight.preflight({"dataset": "iris", "epochs": 1}, owner=owner)
+    assert preflight.TOO_LARGE in report["warnings"]
+    assert report["samples"] is None
+    assert report["fits"]
