@@ -30,8 +30,8 @@ format: $(VENV)/.dev
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-bench: $(VENV)/.dev  ## every benchmark; each prints a table with its ratio
-	for file in benchmarks/bench_*.py; do $(PY) $$file || exit 1; done
+bench: $(VENV)/.dev chromium  ## every benchmark; a table and a plot of the ratios to the goals
+	$(PY) -m benchmarks.run
 
 bench-serving: $(VENV)/.dev  ## this server against others; installs each into var/benchmarks/
 	command -v wrk >/dev/null || apt-get install -y -qq wrk

@@ -33,6 +33,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.figures import begin, tell
 from ml.corpora.build import build_corpus
 from ml.hardware import has_fast_bf16
 from ml.rundir import RunDir
@@ -48,20 +49,12 @@ ORDER, PROMPTS, NEW_TOKENS, TEMPERATURE, SEED = 5, 60, 200, 0.4, 3
 
 def main() -> None:
     wanted = sys.argv[1:] or ["classifier", "generator"]
-    print("| what | measured | goal | ratio to the goal |\n|---|---|---|---|", flush=True)
+    begin()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         if "classifier" in wanted:
             measure_classifier(Path(folder))
         if "generator" in wanted:
             measure_generator(Path(folder))
-
-
-def tell(what: str, measured: float, goal: float | None = None, *, less: bool = False) -> None:
-    if goal is None:
-        print(f"| {what} | {measured:,.3f} | – | – |", flush=True)
-        return
-    ratio = goal / measured if less else measured / goal
-    print(f"| {what} | {measured:,.3f} | {'≤' if less else '≥'} {goal} | {ratio:.2f} |", flush=True)
 
 
 def learn(folder: Path, name: str, dataset: Path, **fields: Any) -> RunDir:
@@ -86,7 +79,9 @@ def measure_classifier(folder: Path) -> None:
         how = "syntax tree" if kind == "code" else "words"
         for name, goal in GOALS.items():
             what = "template" if name.endswith("template") else "file"
-            tell(f"{how}: right by {what}", metrics[name], goal if kind == "code" else None)
+            tell(
+                f"{how}: right by {what}", metrics[name], at_least=goal if kind == "code" else None
+            )
 
 
 # ── the generator ────────────────────────────────────────────────────────────────────
@@ -101,7 +96,7 @@ def measure_generator(folder: Path) -> None:
     began = cpu_seconds()
     run = learn(folder, "generator", dataset, **config)
     used, metrics = cpu_seconds() - began, (run.read_result(1) or {})["metrics"]
-    tell("generator: CPU seconds to learn", used)
+    tell("generator: CPU to learn", used, "s")
     tell("generator: bits per byte, as the session tells it", metrics["bits_per_byte"])
     judge_generator(run.model_path, dataset)
 
@@ -119,14 +114,14 @@ def judge_generator(model_folder: Path, dataset: Path) -> None:
     longest = model.config.max_position_embeddings
     unseen = texts["validation"]
     bits = bits_per_byte(model, tokenizer, unseen, longest)
-    tell("generator: bits per byte on unseen files", bits, GOAL_BITS, less=True)
+    tell("generator: bits per byte on unseen files", bits, at_most=GOAL_BITS)
     plain = ngram_bits_per_byte(texts["train"], unseen)
     tell(f"{ORDER}-gram of bytes, the same files", plain)
-    tell(f"generator: share of the {ORDER}-gram's bits", bits / plain, GOAL_SHARE, less=True)
+    tell(f"generator: share of the {ORDER}-gram's bits", bits / plain, at_most=GOAL_SHARE)
     prompts = [prompt for text in unseen if (prompt := header(text)) is not None]
     asked = prompts[:: len(prompts) // PROMPTS][:PROMPTS]
     parsed = count_parsed(model, tokenizer, asked, longest)
-    tell(f"generator: of {PROMPTS} prompts, code that parses", parsed, GOAL_PARSED)
+    tell(f"generator: of {PROMPTS} prompts, code that parses", parsed, at_least=GOAL_PARSED)
 
 
 def cpu_seconds() -> float:

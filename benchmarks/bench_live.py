@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from playwright.sync_api import Page, expect, sync_playwright
 
+from benchmarks.figures import begin, tell
 from ml.rundir import RunDir, read_events
 from tests.servers import Stack, run_django, serving
 
@@ -68,12 +69,11 @@ def main() -> None:
         context.add_cookies([{"name": "sessionid", "value": cookie, "url": stack.url}])
         delays = measure(stack, context.new_page(), seconds)
         browser.close()
-    print("| event → number in the browser | events | median ms | p99 ms | most ms | goal |")
-    print("|---|---|---|---|---|---|")
+    begin()
     for name, values in delays.items():
         cuts = statistics.quantiles(values, n=100, method="inclusive")
-        figures = f"{cuts[49]:.0f} | {cuts[98]:.0f} | {max(values):.0f}"
-        print(f"| {name} | {len(values)} | {figures} | ≤ {GOAL_MS} |")
+        more = f"{len(values)} events, 99 of 100 within {cuts[98]:.0f}, most {max(values):.0f}"
+        tell(f"{name} in the trainer → in the browser", cuts[49], "ms", at_most=GOAL_MS, more=more)
 
 
 def measure(stack: Stack, page: Page, seconds: int) -> dict[str, list[float]]:

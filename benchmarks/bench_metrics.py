@@ -23,6 +23,7 @@ django.setup()
 
 from django.core.management import call_command
 
+from benchmarks.figures import begin, tell
 from jobs.leases import Lease
 from jobs.models import Job, State
 from ml.rundir import Journal, RunDir
@@ -39,13 +40,9 @@ def main() -> None:
     session = TrainingSession.objects.earliest("pk")
     reads = [measure_read(session) for _ in range(20)]
     rate, read_ms = statistics.median(rates), statistics.median(reads)
-    print("| what | measured (median) | goal | ratio to the goal |\n|---|---|---|---|")
-    tell("journal to database, points/s", rate, f"≥ {GOAL_RATE:,}", rate / GOAL_RATE)
-    tell("read 20,000 → 1,000, ms", read_ms, f"≤ {GOAL_READ_MS}", GOAL_READ_MS / read_ms)
-
-
-def tell(what: str, measured: float, goal: str, ratio: float) -> None:
-    print(f"| {what} | {measured:,.1f} | {goal} | {ratio:.2f} |")
+    begin()
+    tell("journal to database", rate, "points/s", at_least=GOAL_RATE)
+    tell("read of 20,000 points as 1,000", read_ms, "ms", at_most=GOAL_READ_MS)
 
 
 def measure_ingest(number: int) -> float:

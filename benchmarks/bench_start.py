@@ -22,6 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.figures import begin, tell
 from ml.rundir import RunDir, read_events
 from tests.servers import Stack, serving
 
@@ -58,16 +59,16 @@ def main() -> None:
                 starts[name].append(measure(stack))
         [spare] = servers["warm"].processes("ml.train.warm")
         memory = spare.memory_full_info().uss / 2**20
-    print("| request → first step | seconds, each round | median | goal |\n|---|---|---|---|")
-    for name, goal in (("cold", "–"), ("warm", f"≤ {GOAL_SECONDS:.0f}")):
-        row(name, [start.first_step for start in starts[name]], goal)
-        row(f"{name}: of it until the run is owned", [s.owned for s in starts[name]], "–")
+    begin()
+    for name, goal in (("cold", None), ("warm", GOAL_SECONDS)):
+        row(f"request → first step, {name}", [each.first_step for each in starts[name]], goal)
+        row(f"{name}: of it until the run is owned", [each.owned for each in starts[name]])
     print(f"\nThe warm trainer keeps {memory:.0f} MiB of its own.")
 
 
-def row(what: str, seconds: list[float], goal: str) -> None:
+def row(what: str, seconds: list[float], goal: float | None = None) -> None:
     each = ", ".join(f"{value:.2f}" for value in seconds)
-    print(f"| {what} | {each} | {statistics.median(seconds):.2f} | {goal} |")
+    tell(what, statistics.median(seconds), "s", at_most=goal, more=each)
 
 
 def measure(stack: Stack) -> Start:

@@ -33,6 +33,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management import call_command
 
+from benchmarks.figures import begin, tell
 from datasets.models import DatasetVersion
 from datasets.services import register_builtin
 from jobs.models import Job, State
@@ -71,9 +72,11 @@ def main() -> None:
         if number % 2 == 1:
             bare = train_bare(version, number)
         rounds.append((bare, supervised))
-    print("| bare / supervised | each round | median | goal |\n|---|---|---|---|")
-    row("seconds of the clock", [bare.wall / other.wall for bare, other in rounds])
-    row("seconds of the trainer's CPU", [bare.cpu / other.cpu for bare, other in rounds])
+    begin()
+    row("throughput under supervision / bare", [bare.wall / other.wall for bare, other in rounds])
+    row(
+        "the same in seconds of the trainer's CPU", [bare.cpu / other.cpu for bare, other in rounds]
+    )
     samples = CONFIG["epochs"] * 0.8 * version.sample_count  # type: ignore[operator]
     fastest = samples / min(bare.wall for bare, _ in rounds)
     print(f"\nThe bare trainer takes {fastest:,.0f} samples/s at best; ", end="")
@@ -82,7 +85,7 @@ def main() -> None:
 
 def row(what: str, ratios: list[float]) -> None:
     each = ", ".join(f"{ratio:.3f}" for ratio in ratios)
-    print(f"| {what} | {each} | {statistics.median(ratios):.3f} | ≥ {GOAL} |")
+    tell(what, statistics.median(ratios), at_least=GOAL, more=each)
 
 
 def train_bare(version: DatasetVersion, number: int) -> Cost:

@@ -30,8 +30,8 @@ import httpx
 import numpy as np
 import onnxruntime
 
+from benchmarks.plot import draw
 from benchmarks.serving.models import MODELS, write_models
-from benchmarks.serving.plot import draw
 from benchmarks.serving.servers import PRODUCTS, SERVERS, Asking, NotThere, Server, Target
 from benchmarks.serving.text_models import (
     CLASSIFIER,
@@ -287,7 +287,7 @@ def write(report: Report) -> None:
         for model, kind, count in SCENES
         if report.scenes[model, kind, count]
     }
-    (OUT / "plot.svg").write_text(draw(rates))
+    (OUT / "plot.svg").write_text(draw(rates, lambda rate: f"{rate:,.0f}/s"))
     print(f"\n{text}\nwritten to {OUT}")
 
 

@@ -1,13 +1,15 @@
-"""Bars of requests a second as an SVG file; no library needed."""
+"""Bars as an SVG file; no library needed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 
-WIDTH, BAR, LABEL = 900, 22, 200
+WIDTH, BAR = 900, 22
 
 
-def draw(scenes: Mapping[str, Mapping[str, float]]) -> str:
-    """One group of bars for each scene, the longest first."""
+def draw(
+    scenes: Mapping[str, Mapping[str, float]], told: Callable[[float], str], label: int = 200
+) -> str:
+    """One group of bars for each scene, the longest first; `label` pixels are for their names."""
     parts: list[str] = []
     top = 10
     for scene, rates in scenes.items():
@@ -15,13 +17,13 @@ def draw(scenes: Mapping[str, Mapping[str, float]]) -> str:
         top += 26
         most = max(rates.values(), default=1.0)
         for name, rate in sorted(rates.items(), key=lambda pair: -pair[1]):
-            width = (WIDTH - LABEL - 120) * rate / most
+            width = (WIDTH - label - 120) * rate / most
             parts.append(_text(10, top + 15, name))
             parts.append(
-                f'<rect x="{LABEL}" y="{top}" width="{width:.1f}" height="{BAR - 4}"'
+                f'<rect x="{label}" y="{top}" width="{width:.1f}" height="{BAR - 4}"'
                 ' fill="#3b6ea5"/>'
             )
-            parts.append(_text(LABEL + width + 8, top + 15, f"{rate:,.0f}/s"))
+            parts.append(_text(label + width + 8, top + 15, told(rate)))
             top += BAR
         top += 14
     return (
