@@ -31,6 +31,8 @@ def read_json(path: Path) -> Stream:
     try:
         document = orjson.loads(data[start:])
     except orjson.JSONDecodeError as error:
+        if error.msg.startswith("Not enough memory"):
+            raise MemoryError from None
         byte = start + len(error.doc[: error.pos].encode())
         raise DataError(
             f"Byte {byte:,} (line {error.lineno}): {_cause(error)}", byte=byte

@@ -66,7 +66,8 @@ def test_it_previews_any_page(tmp_path: Path) -> None:
 
 
 def test_a_file_that_needs_too_much_memory_is_refused_with_a_sentence(tmp_path: Path) -> None:
-    payload = write_csv(tmp_path, '{"a": 1, "b": 2, "label": "text"}\n' * 1_000_000)
+    rows = ",".join(['{"a": 1, "b": 2, "label": "text"}'] * 1_000_000)
+    payload = write_csv(tmp_path, f"[{rows}]")  # a document, which is read whole
 
     result = answer("import_dataset", payload, tmp_path, "--memory-bytes", str(300 * 2**20))
 
