@@ -62,8 +62,10 @@ async def predict(call: Call) -> Reply:
     if name is not None:
         try:
             return await _ask(call, {**AS_IT_IS, "model_name": name}, beside={"model_name": name})
-        except Invalid:
-            pass  # the serializer has better words for it, and knows what else may be there
+        except Invalid as error:
+            if error.code != "invalid_input":
+                raise  # it was understood, and computed once
+            # The serializer has better words for it, and knows what else may be there.
     asked = PredictSerializer(data=call.json())
     asked.is_valid(raise_exception=True)
     return await _ask(call, asked.validated_data)

@@ -43,7 +43,7 @@ class Workers:
         self._looking: dict[str, asyncio.Task[LoadedModel]] = {}
 
     def __contains__(self, reference: str) -> bool:
-        """Whether it was found a moment ago."""
+        """Whether it was found when somebody asked last."""
         return reference in self._known
 
     async def find(self, reference: str) -> LoadedModel:
