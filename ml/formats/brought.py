@@ -4,6 +4,7 @@ Runs in a locked child (python -P -m ml.run take_model). What is accepted is lis
 else is refused with what to do instead. The folder it leaves holds nothing that was not checked.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,7 +67,9 @@ def take_model(folder: Path, files: Sequence[Mapping[str, str]], trust: Trust) -
             raise _refused(path.relative_to(target).as_posix(), kind)
         if path.suffix == ".safetensors":
             check_weights(path)
-    return {**_judge(target, kinds, trust), "card": _card(target)}
+    rewritten = _rewrite_saved(target, kinds)
+    found = _judge(target, kinds, trust)
+    return {**found, "facts": found["facts"] | rewritten, "card": _card(target)}
 
 
 # --- Bringing the files together ----------------------------------------------------------
@@ -112,6 +115,49 @@ def _drop_hidden(target: Path) -> None:
         parts = path.relative_to(target).parts
         if any(part.startswith((".", "__MACOSX")) for part in parts):
             path.unlink()
+
+
+def _rewrite_saved(target: Path, kinds: dict[Path, Kind]) -> Facts:
+    """Weights of torch.save become safetensors, in the folder and in `kinds`. Where these are there
+    already, as in many folders of the Hub, the others are only looked through, and left out."""
+    saved = [path for path, kind in kinds.items() if kind == "saved"]
+    if not saved:
+        return {}
+    from ml.formats.state_dict import convert_state_dict  # numpy comes with it
+
+    are_needed = "safetensors" not in kinds.values()
+    belong_to_config = len(saved) == 1 and (target / "config.json").is_file()
+    rewritten: dict[str, str] = {}
+    for path in saved:
+        aside = path.with_name(f".{path.name}")
+        convert_state_dict(path, aside)
+        if not are_needed:
+            aside.unlink()
+            continue
+        stem = "model" if belong_to_config else path.stem.replace("pytorch_model", "model")
+        weights = path.with_name(f"{stem}.safetensors")
+        if weights.exists():
+            raise ModelRefused(
+                f"{path.name} and another file would both become {weights.name}; bring one of them."
+            )
+        aside.rename(weights)
+        path.unlink()
+        del kinds[path]
+        kinds[weights] = "safetensors"
+        rewritten[path.name] = weights.name
+    if are_needed and (index := target / "pytorch_model.bin.index.json") in kinds:
+        _rewrite_index(index, rewritten)
+    return {"rewritten": rewritten} if rewritten else {}
+
+
+def _rewrite_index(path: Path, rewritten: Mapping[str, str]) -> None:
+    content = read_json(path)
+    shards = content.get("weight_map")
+    if isinstance(shards, dict):
+        content["weight_map"] = {
+            tensor: rewritten.get(str(shard), shard) for tensor, shard in shards.items()
+        }
+    path.with_name("model.safetensors.index.json").write_text(json.dumps(content))
 
 
 # --- What it is ---------------------------------------------------------------------------

@@ -16,12 +16,13 @@ from typing import Literal
 
 from ml.formats.header import HeaderError, read_header
 
-Kind = Literal[  # "exported": by torch.export.save
+Kind = Literal[  # "saved": by torch.save; "exported": by torch.export.save
     "safetensors",
     "json",
     "text",
     "zip",
     "tar",
+    "saved",
     "exported",
     "torchscript",
     "pickle",
@@ -88,7 +89,7 @@ def _zip_kind(path: Path) -> Kind:
         return "exported"
     if any(name.endswith("/constants.pkl") for name in names):
         return "torchscript"
-    return "pickle" if any(name.endswith("/data.pkl") for name in names) else "zip"
+    return "saved" if any(name.endswith("/data.pkl") for name in names) else "zip"
 
 
 def _uncompressed(start: bytes) -> bytes | None:

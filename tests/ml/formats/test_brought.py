@@ -1,5 +1,6 @@
 """What becomes of a model that somebody brings: kept, cleaned, or refused with a reason."""
 
+import io
 import json
 import tempfile
 import zipfile
@@ -8,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
+from safetensors.torch import load
 
 from ml.data.content import DataError
 from ml.formats.brought import Trust, take_model
 from ml.formats.refusal import ModelRefused
 from ml.formats.sniff import sniff
+from tests.ml.serve.models import write_network
 from tests.models_registry.brought import (
     T5,
     TOKENIZER,
@@ -203,6 +207,66 @@ def test_bare_weights_are_kept_as_what_they_are(tmp_path: Path) -> None:
 
     assert (found["framework"], found["task"]) == ("safetensors", "weights")
     assert found["facts"] == {"parameter_count": 6}
+
+
+def saved(name: str = "shared.weight") -> bytes:
+    stream = io.BytesIO()
+    torch.save({name: torch.zeros(8, 4)}, stream)
+    return stream.getvalue()
+
+
+def test_weights_of_torch_save_become_safetensors(tmp_path: Path) -> None:
+    found = take(tmp_path, {"net.pth": saved()})
+
+    assert (found["framework"], kept(tmp_path)) == ("safetensors", ["net.safetensors"])
+    assert found["facts"] == {"parameter_count": 32, "rewritten": {"net.pth": "net.safetensors"}}
+
+
+def test_an_older_hugging_face_folder_brings_its_weights_along(tmp_path: Path) -> None:
+    files = t5_folder(**{"pytorch_model.bin": saved()})
+    del files["model.safetensors"]
+    found = take(tmp_path, files)
+
+    assert found["facts"]["rewritten"] == {"pytorch_model.bin": "model.safetensors"}
+    assert (found["framework"], found["facts"]["parameter_count"]) == ("transformers", 32)
+    assert kept(tmp_path) == ["README.md", "config.json", "model.safetensors", "tokenizer.json"]
+
+
+def test_in_shards_with_their_index(tmp_path: Path) -> None:
+    shards = {f"pytorch_model-0000{n}-of-00002.bin": saved(f"part{n}") for n in (1, 2)}
+    index = {"weight_map": {f"part{n}": shard for n, shard in enumerate(shards, start=1)}}
+    files = t5_folder(**shards, **{"pytorch_model.bin.index.json": as_bytes(index)})
+    del files["model.safetensors"]
+    take(tmp_path, files)
+
+    written = json.loads((tmp_path / "model" / "model.safetensors.index.json").read_bytes())
+    assert written["weight_map"]["part2"] == "model-00002-of-00002.safetensors"
+    assert "model-00001-of-00002.safetensors" in kept(tmp_path)
+    assert not [name for name in kept(tmp_path) if ".bin" in name]
+
+
+def test_two_files_that_would_become_one_are_refused(tmp_path: Path) -> None:
+    found = refusal(tmp_path, {"net.pth": saved("a"), "net.bin": saved("b")})
+    assert "both become net.safetensors" in found.message
+
+
+def test_where_both_are_there_safetensors_are_kept(tmp_path: Path) -> None:
+    found = take(tmp_path, t5_folder(**{"pytorch_model.bin": saved()}))
+
+    assert found["facts"]["left_out"] == ["pytorch_model.bin"]
+    assert "rewritten" not in found["facts"]
+
+
+def test_a_network_of_this_server_with_weights_of_torch_save(tmp_path: Path) -> None:
+    folder = write_network(tmp_path / "network")
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    state = load(files.pop("model.safetensors"))
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    found = take(tmp_path, files | {"weights.pth": stream.getvalue()})
+
+    assert found["framework"] == "pytorch"
+    assert load((tmp_path / "model" / "model.safetensors").read_bytes()).keys() == state.keys()
 
 
 def test_weights_are_never_taken_for_something_else(tmp_path: Path) -> None:
