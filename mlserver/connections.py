@@ -6,9 +6,11 @@ process has no file descriptors left nobody else gets in. Given to it as --http.
 
 import asyncio
 import resource
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from mlserver.whole import WHOLE, Whole
 
 HEAD_SECONDS = 20.0
 """A request's first line and headers come within this time."""
@@ -59,6 +61,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self.waiting.pop(self, None)
         super().on_headers_complete()
+        cast(dict[str, Any], self.scope)["extensions"] = {WHOLE: Whole(self.cycle)}
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

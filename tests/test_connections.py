@@ -23,11 +23,19 @@ import asyncio, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[2]),) * 2)
 import uvicorn
 from mlserver import connections
+from mlserver.whole import WHOLE
 connections.HEAD_SECONDS, connections.LOOK_SECONDS = float(sys.argv[3]), 0.1
 
 async def application(scope, receive, send):
     if scope["path"] == "/slow":
         await asyncio.sleep(3600)
+    if scope["path"] == "/whole":
+        whole = scope["extensions"][WHOLE]
+        body = whole.take_body()
+        told = [(b"content-length", b"%d" % len(body or b"late")), (b"x-a", scope["query_string"])]
+        assert whole.answer(200, [(each[0], each[1].replace(b"~", b"\\n")) for each in told],
+                            body or b"late")
+        return
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"hello"})
 
@@ -71,6 +79,11 @@ def serving(head_seconds: float) -> Iterator[Server]:
         yield server
     finally:
         server.end()
+
+
+def asking(body: bytes, *headers: bytes, path: bytes = b"/whole", version: bytes = b"1.1") -> bytes:
+    lines = [b"POST %b HTTP/%b" % (path, version), b"Host: here", *headers]
+    return b"\r\n".join([*lines, b"Content-Length: %d" % len(body), b"", body])
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -134,3 +147,52 @@ def test_where_all_are_busy_the_next_is_told_to_come_again() -> None:
         until(is_refused)
         assert b"retry-after: 1\r\n" in answer
         assert b'"code": "too_many_connections"' in answer
+
+
+def test_what_has_come_whole_is_answered_request_after_request() -> None:
+    with serving(head_seconds=3600) as server, server.connect() as client:
+        for body in (b"one", b"", b"three"):
+            client.sendall(asking(body))
+            answer = client.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert answer.endswith(b"\r\n\r\n" + (body or b"late"))
+
+
+def test_several_requests_at_once_are_answered_in_their_order() -> None:
+    with serving(head_seconds=3600) as server, server.connect() as client:
+        client.sendall(asking(b"one") + asking(b"two") + asking(b"end", b"Connection: close"))
+        answers = b"".join(iter(lambda: client.recv(4096), b""))
+        assert [each[-3:] for each in answers.split(b"HTTP/1.1 200 OK\r\n")[1:]] == [
+            b"one",
+            b"two",
+            b"end",
+        ]
+        assert answers.count(b"connection: close") == 1
+
+
+def test_an_old_client_is_answered_and_left() -> None:
+    with serving(head_seconds=3600) as server, server.connect(asking(b"a", version=b"1.0")) as old:
+        assert b"".join(iter(lambda: old.recv(4096), b"")).endswith(b"\r\n\r\na")
+
+
+def test_who_asks_whether_to_go_on_and_does_not_wait_is_answered_once() -> None:
+    with serving(head_seconds=3600) as server:
+        asked = asking(b"now", b"Expect: 100-continue", b"Connection: close")
+        with server.connect(asked) as client:
+            answer = b"".join(iter(lambda: client.recv(4096), b""))
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_a_body_that_is_on_its_way_is_not_taken() -> None:
+    with serving(head_seconds=3600) as server, server.connect() as client:
+        client.sendall(asking(b"slowly")[:-3])
+        assert client.recv(4096).endswith(b"late")
+
+
+def test_a_header_with_a_line_break_is_never_sent() -> None:
+    with serving(head_seconds=3600) as server, server.connect() as client:
+        client.sendall(asking(b"a", path=b"/whole?x~evil:yes"))
+        answer = client.recv(4096)
+        assert answer.startswith((b"HTTP/1.1 500 ", b"HTTP/1.1 400 "))
+        assert b"evil" not in answer

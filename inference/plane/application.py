@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import secrets
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -18,7 +18,7 @@ from rest_framework.exceptions import ValidationError
 from accounts.folding import FoldedAttempts, save_folds
 from accounts.leases import Leases
 from accounts.middleware import TooManyRequests
-from inference.plane.bodies import ClientGone, Room, read_body
+from inference.plane.bodies import ClientGone, Room, Seat, read_body
 from inference.plane.gate import Caller, Gate, fingerprint_of
 from inference.plane.interrupt import Interruptible
 from inference.plane.routes import Call, Headers, Reply, Route, Router
@@ -28,6 +28,7 @@ from mlserver.api.middleware import ACCEPTED_ID
 from mlserver.bodies import Application, Receive, Send
 from mlserver.lib import origin
 from mlserver.lib.errors import AppError
+from mlserver.whole import WHOLE, Whole
 
 logger = logging.getLogger(__name__)
 request_log = logging.getLogger("mlserver.requests")
@@ -50,6 +51,8 @@ class Exchange:
     receive: Receive
     send: Send
     headers: Mapping[bytes, bytes]
+    whole: Whole | None
+    """What the connection offers beside ASGI."""
     request_id: str
     started: float
     caller: Caller | None = None
@@ -101,7 +104,8 @@ class Plane:
         headers = dict(scope["headers"])
         exchange = Exchange(
             route=route, parameters=parameters, scope=scope, receive=receive, send=send,
-            headers=headers, request_id=_request_id(headers), started=time.perf_counter(),
+            headers=headers, whole=scope.get("extensions", {}).get(WHOLE),
+            request_id=_request_id(headers), started=time.perf_counter(),
         )  # fmt: skip
         if self._tidying is None:
             self._tidying = asyncio.create_task(self._tidy())
@@ -116,8 +120,8 @@ class Plane:
             if refusal is not None:
                 await _respond(exchange, refusal)
                 return
-            with self._room.seat() as seat:
-                body = await read_body(exchange.headers, exchange.receive, seat)
+            with Seat(self._room) as seat:
+                body = await read_body(exchange.headers, exchange.whole, exchange.receive, seat)
                 await _answer(exchange, body)
         except ClientGone:
             exchange.status = CLIENT_GONE
@@ -234,16 +238,11 @@ class _Watched(Interruptible):
 
 async def _send_whole(exchange: Exchange, status: int, headers: Headers, body: bytes) -> None:
     exchange.status, exchange.is_begun = status, True
-    start = {
-        "type": "http.response.start",
-        "status": status,
-        "headers": [
-            *headers,
-            (b"content-length", str(len(body)).encode()),
-            *_common_headers(exchange),
-        ],
-    }
-    await exchange.send(start)
+    length = (b"content-length", b"%d" % len(body))
+    told = [*headers, length, *_common_headers(exchange)]
+    if exchange.whole is not None and exchange.whole.answer(status, told, body):
+        return
+    await exchange.send({"type": "http.response.start", "status": status, "headers": told})
     await exchange.send({"type": "http.response.body", "body": body})
 
 
@@ -302,7 +301,7 @@ def _enter(exchange: Exchange, caller: Caller) -> None:
 
 def _request_id(headers: Mapping[bytes, bytes]) -> str:
     sent = headers.get(b"x-request-id", b"").decode("latin-1")
-    return sent if sent and ACCEPTED_ID.fullmatch(sent) else secrets.token_hex(16)
+    return sent if sent and ACCEPTED_ID.fullmatch(sent) else f"{random.getrandbits(128):032x}"
 
 
 def _log(exchange: Exchange) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 from django.conf import settings
 
 from inference.plane.interrupt import Interruptible
 from mlserver.bodies import Receive, announced_bytes
 from mlserver.lib.errors import AppError, TooLarge, Unavailable
+from mlserver.whole import Whole
 
 IDLE_SECONDS = 20.0
 """The longest silence within a body."""
@@ -43,26 +43,26 @@ class Room:
         self.requests = 0
         self.bytes = 0
 
-    @contextmanager
-    def seat(self) -> Iterator[Seat]:
-        """Raises Crowded."""
-        if self.requests >= self.most_requests:
-            raise Crowded(f"{self.requests} requests are being answered, and no more may be.")
-        self.requests += 1
-        seat = Seat(self)
-        try:
-            yield seat
-        finally:
-            self.requests -= 1
-            self.bytes -= seat.bytes
-
 
 class Seat:
-    """One request's share of the room."""
+    """One request's share of the room, as long as its block lasts; to enter it raises Crowded."""
+
+    __slots__ = ("bytes", "room")
 
     def __init__(self, room: Room) -> None:
         self.room = room
         self.bytes = 0
+
+    def __enter__(self) -> Self:
+        room = self.room
+        if room.requests >= room.most_requests:
+            raise Crowded(f"{room.requests} requests are being answered, and no more may be.")
+        room.requests += 1
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.room.requests -= 1
+        self.room.bytes -= self.bytes
 
     def hold(self, count: int) -> None:
         """Raises TooLarge and Crowded."""
@@ -82,10 +82,15 @@ def too_large() -> TooLarge:
     return TooLarge(f"The body is larger than the {most:,} bytes that an inference request may be.")
 
 
-async def read_body(headers: Mapping[bytes, bytes], receive: Receive, seat: Seat) -> bytes:
+async def read_body(
+    headers: Mapping[bytes, bytes], whole: Whole | None, receive: Receive, seat: Seat
+) -> bytes:
     """All of it; raises TooLarge, TooSlow, Crowded and ClientGone."""
     if announced_bytes(headers) > seat.room.most_of_one:
         raise too_large()
+    if whole is not None and (body := whole.take_body()) is not None:
+        seat.hold(len(body))
+        return body
     parts: list[bytes] = []
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + WHOLE_SECONDS

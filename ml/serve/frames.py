@@ -53,12 +53,18 @@ def pack(header: Mapping[str, Any], *body: bytes | memoryview) -> list[bytes | m
     return [PREFIX.pack(len(head), size) + head, *body]
 
 
+TOGETHER = 4
+"""Frames that are held back for each other: with more of them the other side would wait while this
+one works, and then the other way round."""
+
+
 class FrameWriter:
-    """What is said in one turn of the event loop is written together, with one system call."""
+    """What is said in one turn of the event loop is written with few system calls."""
 
     def __init__(self, transport: asyncio.WriteTransport) -> None:
         self._transport = transport
         self._parts: list[bytes | memoryview] = []
+        self._frames = 0
 
     def write(self, header: Mapping[str, Any], *body: bytes | memoryview) -> None:
         """Raises BrokenFrame."""
@@ -66,10 +72,13 @@ class FrameWriter:
         if not self._parts:
             asyncio.get_running_loop().call_soon(self.flush)
         self._parts += parts
+        self._frames += 1
+        if self._frames == TOGETHER:
+            self.flush()
 
     def flush(self) -> None:
         """At once, before the connection is closed."""
-        parts, self._parts = self._parts, []
+        parts, self._parts, self._frames = self._parts, [], 0
         if parts and not self._transport.is_closing():
             self._transport.writelines(parts)
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from inference.plane import bodies
-from inference.plane.bodies import Crowded, Room, TooSlow, read_body
+from inference.plane.bodies import Crowded, Room, Seat, TooSlow, read_body
 from tests.inference.plane.conftest import Served
 from tests.ml.serve.workers import Asker
 
@@ -127,8 +127,8 @@ def test_a_body_that_does_not_come_is_408(monkeypatch: pytest.MonkeyPatch) -> No
         return {}
 
     async def scene() -> None:
-        with Room().seat() as seat:
-            await read_body({}, receive, seat)
+        with Seat(Room()) as seat:
+            await read_body({}, None, receive, seat)
 
     with pytest.raises(TooSlow):
         asyncio.run(scene())
@@ -142,8 +142,8 @@ def test_bodies_that_come_drop_by_drop_end_in_time(monkeypatch: pytest.MonkeyPat
         return {"type": "http.request", "body": b" ", "more_body": True}
 
     async def scene() -> None:
-        with Room().seat() as seat:
-            await read_body({}, receive, seat)
+        with Seat(Room()) as seat:
+            await read_body({}, None, receive, seat)
 
     with pytest.raises(TooSlow):
         asyncio.run(scene())
@@ -152,7 +152,7 @@ def test_bodies_that_come_drop_by_drop_end_in_time(monkeypatch: pytest.MonkeyPat
 def test_all_bodies_together_have_a_limit() -> None:
     room = Room()
     room.most_bytes = 10
-    with room.seat() as one, room.seat() as other:
+    with Seat(room) as one, Seat(room) as other:
         one.hold(8)
         with pytest.raises(Crowded):
             other.hold(3)

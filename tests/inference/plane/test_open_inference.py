@@ -119,14 +119,14 @@ def test_the_real_client_reads_what_there_is(real: Any, headers: dict[str, str])
 def test_the_real_client_loads_and_unloads(
     served: Served, real: Any, headers: dict[str, str]
 ) -> None:
-    real.load_model("resting", headers=headers)
-    assert real.is_model_ready("resting", headers=headers)
-    real.unload_model("resting", headers=headers)
+    real.load_model("guest", headers=headers)
+    assert real.is_model_ready("guest", headers=headers)
+    real.unload_model("guest", headers=headers)
     with pytest.raises(triton.InferenceServerException, match="not supported"):
-        real.load_model("resting", headers=headers, config="{}")
+        real.load_model("guest", headers=headers, config="{}")
     viewer = {"Authorization": f"Bearer {served.keys['viewer']}"}
     with pytest.raises(triton.InferenceServerException, match="role operator"):
-        real.load_model("resting", headers=viewer)
+        real.load_model("guest", headers=viewer)
 
 
 @pytest.mark.parametrize("binary", [True, False])
