@@ -119,13 +119,15 @@ class Disk:
     kept: int
     """Checkpoints there at once: the newest ones, the best one, and one being written."""
     model_bytes: int
+    prepared_bytes: int
+    """What is made of the dataset before the first step: its tokens, or its table."""
 
     @property
     def needed_bytes(self) -> int:
-        return self.kept * self.checkpoint_bytes + self.model_bytes
+        return self.kept * self.checkpoint_bytes + self.model_bytes + self.prepared_bytes
 
 
-def estimate_disk(config: Mapping[str, Any], sizes: Sizes) -> Disk:
+def estimate_disk(config: Mapping[str, Any], sizes: Sizes, prepared_bytes: int = 0) -> Disk:
     """Only what is trained is in a checkpoint, with the optimizer's memory of it."""
     trained = FLOAT_BYTES * sizes.trainable_parameters
     has_best = config["validation_split"] > 0
@@ -133,4 +135,5 @@ def estimate_disk(config: Mapping[str, Any], sizes: Sizes) -> Disk:
         checkpoint_bytes=trained * (1 + OPTIMIZER_SLOTS[config["optimizer"]]),
         kept=config["keep_checkpoints"] + has_best + 1,
         model_bytes=FLOAT_BYTES * sizes.parameters,
+        prepared_bytes=prepared_bytes,
     )

@@ -73,7 +73,7 @@ def preflight(
         "steps": steps and asdict(steps),
         "samples": seen and seen["samples"],
         "memory": _memory(complete, sizes, no_sizes, device),
-        "disk": _disk(complete, sizes, no_sizes),
+        "disk": _disk(complete, version, sizes, no_sizes),
         "time": asdict(estimate_time(complete, version, device.kind)),
         "queue": describe_queue(owner, priority),
     }
@@ -197,12 +197,17 @@ def _memory(
     }
 
 
-def _disk(config: Mapping[str, Any], sizes: Sizes | None, reason: str | None) -> dict[str, Any]:
+def _disk(
+    config: Mapping[str, Any], version: DatasetVersion, sizes: Sizes | None, reason: str | None
+) -> dict[str, Any]:
     free = shutil.disk_usage(settings.RUNS_DIR).free
     if sizes is None:
         fits = None if free >= MINIMUM_FREE_BYTES else False
         return {"needed_bytes": None, "free_bytes": free, "fits": fits, "reason": reason}
-    disk = estimate_disk(config, sizes)
+    # A token of four bytes stands for about four letters, and so does a number; images stay as
+    # they are.
+    prepared_bytes = 0 if version.kind == "image" else version.size_bytes
+    disk = estimate_disk(config, sizes, prepared_bytes)
     fits = disk.needed_bytes + MINIMUM_FREE_BYTES <= free
     known = {"needed_bytes": disk.needed_bytes, "free_bytes": free, "fits": fits, "reason": None}
     return {**known, **asdict(disk)}

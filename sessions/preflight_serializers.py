@@ -61,13 +61,16 @@ class NeededMemorySerializer(serializers.Serializer[Any]):
 
 
 class NeededDiskSerializer(serializers.Serializer[Any]):
-    needed_bytes = _null(serializers.IntegerField, "checkpoints and model")
+    needed_bytes = _null(serializers.IntegerField, "checkpoints, model, prepared data")
     free_bytes = serializers.IntegerField()
     fits = _null(serializers.BooleanField)
     reason = _null(serializers.CharField, REASON)
     checkpoint_bytes = serializers.IntegerField(required=False)
     kept = serializers.IntegerField(required=False, help_text="checkpoints there at once")
     model_bytes = serializers.IntegerField(required=False)
+    prepared_bytes = serializers.IntegerField(
+        required=False, help_text="about what the data takes as tokens or as a table"
+    )
 
 
 class TimeSerializer(serializers.Serializer[Any]):

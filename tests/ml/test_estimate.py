@@ -97,9 +97,11 @@ def test_memory_counts_what_the_optimizer_keeps_of_trained_weights_alone() -> No
 
 def test_the_disk_holds_the_newest_the_best_and_one_being_written() -> None:
     sizes = Sizes(parameters=1000, trainable_parameters=1000, activation_bytes_per_sample=0)
-    disk = estimate_disk({**CONFIG, "optimizer": "sgd", "keep_checkpoints": 2}, sizes)
+    config = {**CONFIG, "optimizer": "sgd", "keep_checkpoints": 2}
+    disk = estimate_disk(config, sizes)
     assert (disk.checkpoint_bytes, disk.kept, disk.model_bytes) == (8000, 4, 4000)
     assert disk.needed_bytes == 36_000
+    assert estimate_disk(config, sizes, prepared_bytes=500).needed_bytes == 36_500
 
 
 def test_a_look_shows_samples_as_the_model_sees_them(tmp_path: Path) -> None:
