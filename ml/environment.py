@@ -9,6 +9,9 @@ from ml import failpoints
 MARKER = "MLSERVER_RUN"  # whose process this is, for who watches the machine
 FOLDER_MARKER = "MLSERVER_RUN_DIR"  # unlike an id, never the same for two runs of a machine
 LOCK_VARIABLE = "MLSERVER_LOCK_FD"
+# Idle threads of OpenMP should sleep early: spinning on CPUs that others need made a step ten times
+# as long, and sleeping at once twice as long on idle ones.
+SLEEP_EARLY = {"GOMP_SPINCOUNT": "10000"}
 PASSED_ON = (
     "PATH",
     "HOME",
@@ -42,9 +45,7 @@ def trainer_environment(launcher: Mapping[str, str]) -> dict[str, str]:
     """For whatever is to import the trainer's libraries."""
     kept = {name: value for name, value in launcher.items() if name != "PYTHONPATH"}
     return {
-        # Idle threads of OpenMP should sleep early: spinning on CPUs that others need
-        # made a step ten times as long, and sleeping at once twice as long on idle ones.
-        "GOMP_SPINCOUNT": "10000",
+        **SLEEP_EARLY,
         **kept,
         "PYTHONSAFEPATH": "1",
     }

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from ml.environment import SLEEP_EARLY
 from ml.lock import landlock, seccomp
 
 GIB = 2**30
@@ -86,7 +87,7 @@ def empty_environment() -> None:
     kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     os.environ.clear()
     # Libraries of linear algebra reserve memory for each thread, which counts as used.
-    os.environ.update(kept, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+    os.environ.update(kept, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", **SLEEP_EARLY)
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
     # torch's compiler asks where temporary files may lie when it is imported, and never uses the
     # answer. Nothing is compiled in a child, and a locked one writes no such files.

@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runner.get_loop()  # it needs a pair of sockets, which the lock forbids
         meter = MemoryMeter()
         lock_in(spec)
+        # transformers would bring them along for what is not served: 40 MB and half a second.
+        sys.modules["scipy"] = sys.modules["sklearn"] = None  # type: ignore[assignment]
         from ml.serve.worker import run  # numpy comes with it
 
         return 0 if runner.run(run(spec, listener, report, meter)) else REFUSED

@@ -143,7 +143,7 @@ class Generation(queue.Queue[Item, Stats]):
         self._ends = find_ends(language)
         self._written: list[Row] = []
         self.room = 0
-        """Tokens that all rows may remember together."""
+        """Tokens that all rows may remember together; room for those to come is beside it."""
         self.context = 0
         """Tokens of a prompt and its answer."""
 
@@ -222,7 +222,7 @@ class Generation(queue.Queue[Item, Stats]):
 
     async def _write(self) -> None:
         """One token for everybody."""
-        kept = [place for place, row in enumerate(self._written) if row.is_wanted]
+        kept = _close_up([row.is_wanted for row in self._written])
         has_left = len(kept) < len(self._written)
         self._written = [self._written[place] for place in kept]
         joining = self._admit()
@@ -326,6 +326,13 @@ def find_ends(language: Language) -> frozenset[int]:
     found = [language.model.generation_config.eos_token_id, language.tokenizer.eos_token_id]
     numbers = [each for one in found for each in (one if isinstance(one, list) else [one])]
     return frozenset(number for number in numbers if number is not None)
+
+
+def _close_up(wanted: list[bool]) -> list[int]:
+    """Places of the wanted rows, in an order that moves few: the last ones fill the gaps."""
+    count = sum(wanted)
+    rest = (place for place in range(count, len(wanted)) if wanted[place])
+    return [place if wanted[place] else next(rest) for place in range(count)]
 
 
 def _alike(rows: list[Row]) -> Iterator[list[Row]]:

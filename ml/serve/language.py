@@ -16,9 +16,9 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM,
 from transformers import AutoModelForSequenceClassification as AutoClassifier
 
 from ml.formats.huggingface import read_json
+from ml.pretrained import count_positions
 from ml.serve.errors import ContextLengthExceeded, InvalidInput, LoadRefused, first_line
 from ml.serve.runtimes import Options, find_language_task
-from ml.train.recipes.bases import count_positions
 
 CLASSES: Mapping[str, Any] = {
     "text2text": AutoModelForSeq2SeqLM,

@@ -1,7 +1,7 @@
 """The texts that a model is writing at the moment, a row each, and what it remembers of them.
 
 `begin` takes rows in and `step` goes on with all of them; both give the logits of the next tokens,
-(rows, vocabulary). `keep` forgets the rows that are done.
+(rows, vocabulary). `keep` forgets the rows that are done, and puts the others in another order.
 """
 
 from __future__ import annotations
@@ -31,47 +31,90 @@ class Rows(Protocol):
 
     def step(self, tokens: Sequence[int]) -> torch.Tensor: ...
 
-    def keep(self, rows: Sequence[int]) -> None: ...
+    def keep(self, rows: Sequence[int]) -> None:
+        """rows[n] becomes row n, and was not before it: n ≤ rows[n]."""
 
     def count_bytes(self) -> int:
         """What is remembered takes so much memory."""
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values of each token, (rows, heads, tokens, width), written into room made for more
-    of them: DynamicLayer copies all of them at every token, which a small model notices."""
+    """Keys and values of each token, (rows, heads, tokens, width): a window in room for more rows
+    and tokens, so that hardly anything is copied when a token or a row comes or goes. DynamicLayer
+    copies everything each time, which a small model notices.
+
+    All rows end in the last column. Shorter ones begin with zeros there, which are masked: what
+    another row left behind could be infinite, and shine through the mask.
+    """
 
     keys: torch.Tensor
     values: torch.Tensor
-
-    def hold(self, keys: torch.Tensor, values: torch.Tensor, more: int = 0) -> None:
-        """Instead of what it held, with room for `more` tokens and some."""
-        rows, heads, tokens, _ = keys.shape
-        self._rooms = [
-            each.new_empty(rows, heads, tokens + more + MORE_TOKENS, each.shape[-1])
-            for each in (keys, values)
-        ]
-        self._show(tokens)
-        self.keys.copy_(keys)
-        self.values.copy_(values)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-            self.hold(key_states, value_states)
+            self._hold(key_states, value_states)
             return self.keys, self.values
-        new, before = key_states.shape[-2], self.keys.shape[-2]
-        if before + new > self._rooms[0].shape[-2]:
-            self.hold(self.keys, self.values, new)
-        self._show(before + new)
-        self.keys[:, :, before:] = key_states
-        self.values[:, :, before:] = value_states
+        rows, new = len(key_states), key_states.shape[-2]
+        if self._last + new > self._rooms[0].shape[-2]:
+            self._hold(self.keys, self.values, more=new)
+        before, after = self._last, self._last + new
+        for room, states in zip(self._rooms, (key_states, value_states), strict=True):
+            room[:rows, :, before:after] = states
+        self._show(rows, self._first, after)
         return self.keys, self.values
 
-    def _show(self, tokens: int) -> None:
-        self.keys, self.values = (room[:, :, :tokens] for room in self._rooms)
+    def make_room(self, rows: int, tokens: int) -> None:
+        """For so many more rows of so many tokens; what is held stays as it is."""
+        held = len(self.keys)
+        if held + rows > len(self._rooms[0]) or tokens > self._last:
+            self._hold(self.keys, self.values, rows=held + rows, tokens=tokens)
+
+    def join(self, other: RoomyLayer) -> None:
+        """The rows of `other` below those here; there is room for them."""
+        held = len(self.keys)
+        new, _, tokens, _ = other.keys.shape
+        own = self._last - tokens
+        first = min(self._first, own)
+        for room, states in zip(self._rooms, (other.keys, other.values), strict=True):
+            room[:held, :, first : self._first] = 0
+            room[held : held + new, :, first:own] = 0
+            room[held : held + new, :, own : self._last] = states
+        self._show(held + new, first, self._last)
+
+    def keep(self, rows: Sequence[int], empty: int) -> None:
+        """As Rows.keep; the first `empty` columns are zeros in all of these rows."""
+        first = self._first + empty
+        for room in self._rooms:
+            for place, row in enumerate(rows):
+                if place != row:
+                    room[place, :, first : self._last] = room[row, :, first : self._last]
+        self._show(len(rows), first, self._last)
+
+    def _hold(
+        self,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        rows: int = 0,
+        tokens: int = 0,
+        more: int = 0,
+    ) -> None:
+        """In new room, for at least so many rows and tokens, and `more` tokens to come and some."""
+        held, heads, length, _ = keys.shape
+        last = max(length, tokens)
+        self._rooms = [
+            each.new_empty(max(held, rows), heads, last + more + MORE_TOKENS, each.shape[-1])
+            for each in (keys, values)
+        ]
+        self._show(held, last - length, last)
+        self.keys.copy_(keys)
+        self.values.copy_(values)
+
+    def _show(self, rows: int, first: int, last: int) -> None:
+        self._first, self._last = first, last
+        self.keys, self.values = (room[:rows, :, first:last] for room in self._rooms)
 
 
 class CausalRows:
@@ -106,12 +149,11 @@ class CausalRows:
         if not rows:
             self._forget()
             return
-        chosen = torch.tensor(rows, device=self._device)
-        mask = self._mask[chosen]
+        mask = self._mask[torch.tensor(rows, device=self._device)]
         empty = int(mask.any(dim=0).int().argmax())  # columns that only those who left had filled
         self._mask = mask[:, empty:]
         for layer in self._cache.layers:
-            layer.hold(layer.keys[chosen][:, :, empty:], layer.values[chosen][:, :, empty:])
+            layer.keep(rows, empty)
 
     def count_bytes(self) -> int:
         return _count_bytes(self._cache)
@@ -136,14 +178,13 @@ class CausalRows:
         if not len(self._mask):
             self._cache, self._mask = cache, mask
             return
+        for layer in self._cache.layers:  # before anything is changed: memory may end half-way
+            layer.make_room(*mask.shape)
+        for layer, other in zip(self._cache.layers, cache.layers, strict=True):
+            layer.join(other)
         longest = max(mask.shape[1], self._mask.shape[1])
-        joined = [
-            (_stack(layer.keys, other.keys, longest), _stack(layer.values, other.values, longest))
-            for layer, other in zip(self._cache.layers, cache.layers, strict=True)
-        ]  # all of it, before anything is changed: memory may end half-way
-        for layer, (keys, values) in zip(self._cache.layers, joined, strict=True):
-            layer.hold(keys, values)
-        self._mask = _stack(self._mask[..., None], mask[..., None], longest)[..., 0]
+        both = [pad(each, (longest - each.shape[1], 0)) for each in (self._mask, mask)]
+        self._mask = torch.cat(both)
 
 
 class EncodedRows:
@@ -207,12 +248,6 @@ class EncodedRows:
 
 def open_rows(language: Language) -> Rows:
     return CausalRows(language) if language.task == "causal" else EncodedRows(language)
-
-
-def _stack(old: torch.Tensor, new: torch.Tensor, longest: int) -> torch.Tensor:
-    """Rows below rows (rows, …, tokens, width), zeros before the tokens of the shorter ones."""
-    wide = [pad(each, (0, 0, longest - each.shape[-2], 0)) for each in (old, new)]
-    return torch.cat(wide)
 
 
 def _count_bytes(cache: Any) -> int:

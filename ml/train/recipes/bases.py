@@ -5,13 +5,11 @@ Only safetensors and JSON are read, never pickles, and never code that comes wit
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -25,12 +23,6 @@ HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 PAD, END, BEGIN = "<pad>", "</s>", "<s>"
 FRAMES = {"text2text": f"$A {END}", "causal": f"{BEGIN} $A", "classify": f"{BEGIN} $A {END}"}
 """What a tokenizer made here puts around a text, by recipe; causal learns its end by itself."""
-COUNTS_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "longformer")
-"""Kinds of models whose first position is numbered after the padding token."""
-
-transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
 def find_base(config: TextConfig, folder: Path) -> Path | None:
@@ -156,17 +148,6 @@ def new_config(config: TextConfig, tokenizer: Any, longest: int) -> Any:
     return AutoConfig.for_model(
         "roberta", **tokens, **sizes, **places, max_position_embeddings=positions
     )
-
-
-def count_positions(model: Any, tokenizer: Any) -> int | None:
-    """Tokens that the model takes at once; None: relative positions, as T5's, know no end."""
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if not isinstance(positions, int):
-        return None
-    if model.config.model_type in COUNTS_FROM_PADDING:
-        positions -= tokenizer.pad_token_id + 1
-    most: int = tokenizer.model_max_length
-    return min(positions, most)
 
 
 def _refused(name: str | None, why: str) -> TrainingFailed:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from ml.pretrained import count_positions
 from ml.train.checkpoint import Tensors
 from ml.train.errors import TrainingFailed
 from ml.train.export import as_json
@@ -20,7 +21,6 @@ from ml.train.held_back import hold_back
 from ml.train.prepared import FOLDER, make_once
 from ml.train.recipes.bases import (
     base_name,
-    count_positions,
     find_base,
     learn_tokenizer,
     load_model,
