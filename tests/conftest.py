@@ -1,7 +1,7 @@
 """Every test has its own directories; nothing is written into the real `var/`."""
 
 from asyncio import _get_running_loop, _set_running_loop
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -24,19 +24,34 @@ def _cold_trainers(settings: Settings) -> None:
     settings.WARM_TRAINER = False
 
 
-@pytest.fixture(autouse=True)
-def _no_foreign_loop(request: pytest.FixtureRequest) -> Iterator[None]:
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What may take longest begins first: no process should be left with it at the end."""
+    items.sort(key=_may_take, reverse=True)
+
+
+def _may_take(item: pytest.Item) -> float:
+    limit = item.get_closest_marker("timeout")
+    is_slow = item.get_closest_marker("slow") is not None
+    return limit.args[0] if limit else float(is_slow)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Playwright's loop stays the running one of this thread when its tests are over.
 
-    Everything else that runs here would take itself to be inside of it: asyncio.run and
-    Django's async_to_sync refuse.
+    Everything else that runs here would take itself to be inside of it: asyncio.run and Django's
+    async_to_sync refuse, and Django opens a second connection, which waits for the first one's
+    transaction. So it is hidden before any fixture of another test begins.
     """
-    loop = None if request.node.get_closest_marker("browser") else _get_running_loop()
+    loop = None if item.get_closest_marker("browser") else _get_running_loop()
     if loop is not None:
         _set_running_loop(None)
-    yield
-    if loop is not None:
-        _set_running_loop(loop)
+    try:
+        return (yield)
+    finally:
+        if loop is not None and loop.is_running():
+            _set_running_loop(loop)
 
 
 @pytest.fixture(autouse=True)

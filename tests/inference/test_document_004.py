@@ -3,15 +3,17 @@
 from pathlib import Path
 
 import pytest
+import torch
 from django.contrib.auth.models import User
 from django.test import Client
 from pytest_django import Settings
+from safetensors.torch import load_file
 
 from inference.models import LoadedModel, State
 from models_registry.models import ModelVersion
 from tests.inference.conftest import Ticking, ask
 from tests.inference.test_api import send
-from tests.ml.serve.models import write_onnx
+from tests.ml.serve.models import write_network, write_onnx
 
 
 @pytest.fixture
@@ -53,6 +55,21 @@ def test_a_file_is_loaded_by_its_path_and_is_not_touched(
     assert client.delete("/models/tiny").status_code in (200, 204)
     manager.until(lambda: not manager.workers)
     assert path.read_bytes() == before
+
+
+def test_weights_of_torch_save_beside_their_network_are_served(
+    manager: Ticking, owner: User, shelf: Path
+) -> None:
+    folder = write_network(shelf / "colours")
+    weights = folder / "model.safetensors"
+    torch.save(load_file(weights), folder / "weights.pth")
+    weights.unlink()
+    send(owner, "/models/load", {"path": "colours", "wait_seconds": 0})
+    manager.until_state(LoadedModel.objects.get(), State.READY)
+
+    rows = [{"x": 1.0, "colour": "red"}]
+    assert set(ask("colours", rows)["label"]) <= {"no", "yes"}
+    assert (folder / "weights.pth").is_file()
 
 
 def test_a_name_is_found_where_none_is_given(manager: Ticking, owner: User, shelf: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 import socket
 import threading
 import time
+from asyncio import _get_running_loop, _set_running_loop
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -44,6 +45,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def browser_type_launch_args() -> dict[str, Any]:
     return {"executable_path": CHROMIUM, "args": FLAGS}
+
+
+@pytest.fixture(scope="session")
+def browser(browser: Browser) -> Iterator[Browser]:
+    """Its end may come after a test that Playwright's loop was hidden from."""
+    loop = _get_running_loop()
+    yield browser
+    _set_running_loop(loop)
 
 
 class Server:

@@ -28,7 +28,8 @@ from tests.inference.conftest import register
 admin = User.objects.get(username="admin")
 register_onnx("small")
 register_onnx("large", sizes=(4, 2048, 2048, 2048, 3))
-register_onnx("resting")
+register_onnx("resting")  # nobody ever loads it
+register_onnx("guest")  # comes and goes
 register(write_words(settings.MODELS_DIR / "words" / "v1").parent, name="words", framework="onnx")
 for name in ("small", "large", "words"):
     load_model(name, admin, Wish())
