@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.figures import begin, tell
 from tests.models_registry.brought import onnx_bytes
 from tests.servers import Stack, serving
 
@@ -39,13 +40,32 @@ def main() -> None:
         (web,) = stack.processes("uvicorn")
         ask(stack, Counter(), [])
         before = facts(web)
-        answers, seconds = crowd(stack, web, options.connections)
+        answers, seconds = crowd(stack, options.connections)
         wait_until_less(web, before[0])
         ask(stack, answers, seconds)
-        print(f"answers   {dict(answers)}")
-        print(f"slowest   {1000 * max(seconds):.0f} ms, median {1000 * median(seconds):.1f} ms")
-        print(f"before    {before[0]} files, {before[1]:.0f} MB")
-        print("after     {} files, {:.0f} MB".format(*facts(web)))
+        report(options.connections, answers, seconds, before, facts(web))
+
+
+def report(
+    count: int,
+    answers: Counter[str],
+    seconds: list[float],
+    before: tuple[int, float],
+    after: tuple[int, float],
+) -> None:
+    begin()
+    good = sum(answers[each] for each in answers if " 200" in each or "Retry-After" in each)
+    told = ", ".join(f"{each}: {times}" for each, times in sorted(answers.items()))
+    tell(
+        f"right answers beside {count:,} idle connections",
+        good,
+        at_least=answers.total(),
+        more=told,
+    )
+    told = f"slowest {1000 * max(seconds):.0f}"
+    tell("an answer meanwhile", 1000 * median(seconds), "ms", more=told)
+    told = f"{before[0]} → {after[0]} files"
+    tell("memory kept afterwards", after[1] - before[1], "MB", more=told)
 
 
 def load(stack: Stack) -> None:
@@ -55,7 +75,7 @@ def load(stack: Stack) -> None:
         client.post("/api/v1/models/load", json={"model_name": "relu"}).raise_for_status()
 
 
-def crowd(stack: Stack, web: psutil.Process, count: int) -> tuple[Counter[str], list[float]]:
+def crowd(stack: Stack, count: int) -> tuple[Counter[str], list[float]]:
     """What was answered meanwhile, and in how many seconds."""
     answers: Counter[str] = Counter()
     seconds: list[float] = []
@@ -69,7 +89,6 @@ def crowd(stack: Stack, web: psutil.Process, count: int) -> tuple[Counter[str], 
             made.sendall(parts[number % len(parts)])
             if number % ASK_EVERY == 0:
                 ask(stack, answers, seconds)
-        print("crowded   {} files, {:.0f} MB".format(*facts(web)))
     return answers, seconds
 
 

@@ -57,9 +57,9 @@ def main() -> None:
             measure_generator(Path(folder))
 
 
-def learn(folder: Path, name: str, dataset: Path, **fields: Any) -> RunDir:
+def learn(folder: Path, name: str, dataset: Path, config: dict[str, Any]) -> RunDir:
     run = RunDir(folder / name)
-    run.create({**fields, "session": name, "dataset": {"path": str(dataset)}})
+    run.create({**config, "session": name, "dataset": {"path": str(dataset)}})
     if train([str(run.path), "--attempt", "1"]) != 0:
         raise SystemExit(f"{name} failed: {run.read_result(1)}")
     return run
@@ -74,7 +74,7 @@ def measure_classifier(folder: Path) -> None:
     build_corpus("code-security", dataset)
     config = DEMOS["code-security"].config
     for kind in ("code", "text"):
-        run = learn(folder, f"by-{kind}", dataset, **{**config, "input": kind})
+        run = learn(folder, f"by-{kind}", dataset, {**config, "input": kind})
         metrics = (run.read_result(1) or {})["metrics"]
         how = "syntax tree" if kind == "code" else "words"
         for name, goal in GOALS.items():
@@ -94,7 +94,7 @@ def measure_generator(folder: Path) -> None:
     if has_fast_bf16():
         config = {**config, "precision": "bf16"}
     began = cpu_seconds()
-    run = learn(folder, "generator", dataset, **config)
+    run = learn(folder, "generator", dataset, config)
     used, metrics = cpu_seconds() - began, (run.read_result(1) or {})["metrics"]
     tell("generator: CPU to learn", used, "s")
     tell("generator: bits per byte, as the session tells it", metrics["bits_per_byte"])

@@ -43,8 +43,9 @@ def main() -> int:
 
 def succeeds(name: str, kept: Path) -> bool:
     print(f"\n# {name}\n", flush=True)
-    command = [sys.executable, str(HERE / f"bench_{name}.py")]
-    return not subprocess.run(command, env={**os.environ, "BENCH_FIGURES": str(kept)}).returncode
+    command = [sys.executable, "-m", f"benchmarks.bench_{name}"]
+    env = {**os.environ, "BENCH_FIGURES": str(kept)}
+    return not subprocess.run(command, cwd=HERE.parent, env=env).returncode
 
 
 def plot(figures: list[dict[str, Any]]) -> str:

@@ -21,6 +21,7 @@ import httpx
 import numpy as np
 import psutil
 
+from benchmarks.serving.text_models import CLASSIFIER, MIXED, WRITER
 from tests.servers import free_port, run_django, serving
 
 PRODUCTS = Path(__file__).resolve().parent / "products"
@@ -28,7 +29,8 @@ START_SECONDS = 120
 SETTLE_SECONDS = 20
 QUIET_SHARE = 0.2  # of a core
 ENGINE = ("onnxruntime", "numpy")
-TASKS = {"classifier": "classify", "writer": "causal"}
+OURS = "this server"
+TASKS = {CLASSIFIER: "classify", WRITER: "causal", MIXED: "causal"}
 Asking = tuple[str, bytes, dict[str, str]]
 """Path, body, headers."""
 
@@ -251,7 +253,7 @@ def _tensor(answer: Any) -> Any:
 
 
 SERVERS = [
-    Server("this server", this_server, _ours, _named, _protocol_binary),
+    Server(OURS, this_server, _ours, _named, _protocol_binary),
     Server(
         "hand-written FastAPI",
         product("fastapi", ("fastapi", "uvicorn[standard]", "orjson"),

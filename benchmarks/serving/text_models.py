@@ -1,7 +1,8 @@
 """The language models that every server is given: a classifier of DistilBERT's size and a GPT-2 of
-5 M weights, both random, with a tokenizer learned from Python's own library.
+5 M weights, both random, with a tokenizer learned from Python's own library. The GPT-2 is asked for
+texts of one length as WRITER, and of many lengths as MIXED.
 
-`python -m benchmarks.serving.text_models FOLDER` writes both, and what they answer by themselves.
+`python -m benchmarks.serving.text_models FOLDER` writes them, and what they answer by themselves.
 """
 
 import ast
@@ -10,31 +11,33 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-CLASSIFIER, WRITER = "classifier", "writer"
-TEXTS = (CLASSIFIER, WRITER)
-NEW_TOKENS = 64
-ASKED = {CLASSIFIER: 64, WRITER: 16}
+CLASSIFIER, WRITER, MIXED = "classifier", "writer", "writer-mixed"
+TEXTS = (CLASSIFIER, WRITER, MIXED)
+NEW_TOKENS = {WRITER: [64], MIXED: [8, 48, 24, 64, 40, 16, 56, 32]}
+"""Of one text after the other, and again."""
+ASKED = {CLASSIFIER: 64, WRITER: 16, MIXED: 16}
 """So many different texts, one after the other."""
-ANSWERS = "answers.json"
+ANSWERS = "asked.json"
 CLASSES = ["calm", "loud", "other"]
 POSITIONS = 512
 PAD = "<pad>"
 
 
 def write_text_models(folder: Path) -> None:
-    """folder/classifier, folder/writer: Hugging Face folders; and in each what is asked with the
-    answers, `answers.json`. Once."""
+    """folder/classifier, …: Hugging Face folders; and in each what is asked with the answers,
+    `asked.json`. Once."""
     if not all((folder / name / ANSWERS).is_file() for name in TEXTS):
         command = [sys.executable, "-m", "benchmarks.serving.text_models", str(folder)]
         subprocess.run(command, check=True)
 
 
 def read_answers(folder: Path, name: str) -> dict[str, Any]:
-    """Text → answer: the share of each class, or what comes next."""
+    """What is asked → answer. A classifier: a text → the share of each class. A writer: a JSON list
+    of a text and how many tokens → what comes next."""
     found: dict[str, Any] = json.loads((folder / name / ANSWERS).read_bytes())
     return found
 
@@ -59,7 +62,9 @@ def _write(folder: Path) -> None:
     writer = GPT2Config(
         vocab_size=4096, n_positions=POSITIONS, n_embd=256, n_layer=5, n_head=4, **ends
     )
-    _save(folder / WRITER, GPT2LMHeadModel(writer), tokenizer)
+    model = GPT2LMHeadModel(writer)
+    for name in NEW_TOKENS:
+        _save(folder / name, model, tokenizer)
 
 
 def _save(folder: Path, model: Any, tokenizer: Any) -> None:
@@ -69,13 +74,15 @@ def _save(folder: Path, model: Any, tokenizer: Any) -> None:
     tokenizer.save_pretrained(folder)
     answers: dict[str, Any] = {}
     with torch.inference_mode():
-        for text in islice(_sentences(), ASKED[folder.name]):
+        lengths = cycle(NEW_TOKENS.get(folder.name, [0]))
+        for text, tokens in zip(islice(_sentences(), ASKED[folder.name]), lengths, strict=False):
             encoded = tokenizer(text, return_tensors="pt")
             if folder.name == CLASSIFIER:
                 answers[text] = model(**encoded).logits[0].softmax(0).tolist()
             else:
-                made = model.generate(**encoded, max_new_tokens=NEW_TOKENS, do_sample=False)
-                answers[text] = tokenizer.decode(made[0, encoded["input_ids"].shape[1] :])
+                made = model.generate(**encoded, max_new_tokens=tokens, do_sample=False)
+                written = tokenizer.decode(made[0, encoded["input_ids"].shape[1] :])
+                answers[json.dumps([text, tokens])] = written
     (folder / ANSWERS).write_text(json.dumps(answers))
 
 

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from benchmarks.serving.servers import Asking, Server, product, this_server
-from benchmarks.serving.text_models import CLASSIFIER, NEW_TOKENS, WRITER
+from benchmarks.serving.servers import OURS, Asking, Server, product, this_server
+from benchmarks.serving.text_models import CLASSIFIER, MIXED, WRITER
 
 OPENAI = ("fastapi", "uvicorn", "openai", "pydantic", "rich", "typer")
 """What `transformers serve` wants besides torch."""
@@ -21,8 +21,9 @@ def _ours_streamed(model: str, text: str) -> Asking:
     return _ours_written(model, text, stream=True)
 
 
-def _ours_written(model: str, text: str, *, stream: bool) -> Asking:
-    asked = {"model": model, "prompt": text, "max_length": NEW_TOKENS, "temperature": 0}
+def _ours_written(model: str, prompt: str, *, stream: bool) -> Asking:
+    text, tokens = json.loads(prompt)
+    asked = {"model": model, "prompt": text, "max_length": tokens, "temperature": 0}
     return "/api/v1/inference/generate", json.dumps({**asked, "stream": stream}).encode(), {}
 
 
@@ -53,8 +54,9 @@ def _openai_streamed(model: str, text: str) -> Asking:
     return _openai_written(model, text, stream=True)
 
 
-def _openai_written(model: str, text: str, *, stream: bool) -> Asking:
-    asked = {"model": model, "prompt": text, "max_tokens": NEW_TOKENS, "temperature": 0}
+def _openai_written(model: str, prompt: str, *, stream: bool) -> Asking:
+    text, tokens = json.loads(prompt)
+    asked = {"model": model, "prompt": text, "max_tokens": tokens, "temperature": 0}
     return "/v1/completions", json.dumps({**asked, "stream": stream}).encode(), {}
 
 
@@ -63,7 +65,7 @@ def _read_protocol(answer: Any) -> Any:
 
 
 SERVE_BOTH = [
-    Server("this server", this_server, _ours, _read_ours, _ours_streamed),
+    Server(OURS, this_server, _ours, _read_ours, _ours_streamed),
     Server(
         "hand-written FastAPI",
         product(
@@ -123,4 +125,5 @@ SERVE_ONE = [
         _openai, lambda answer: answer["choices"][0]["text"], _openai_streamed,
     ),
 ]  # fmt: skip
-TEXT_SERVERS = {CLASSIFIER: SERVE_BOTH, WRITER: [*SERVE_BOTH, *SERVE_ONE]}
+SERVE_WRITERS = [*SERVE_BOTH, *SERVE_ONE]
+TEXT_SERVERS = {CLASSIFIER: SERVE_BOTH, WRITER: SERVE_WRITERS, MIXED: SERVE_WRITERS}

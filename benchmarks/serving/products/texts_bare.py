@@ -12,7 +12,7 @@ import torch
 from texts import open_model, open_writer
 
 folder, rows, seconds = Path(os.environ["BENCH_MODEL"]), int(sys.argv[1]), float(sys.argv[2])
-asked = list(json.loads((folder / "answers.json").read_bytes()))
+asked = list(json.loads((folder / "asked.json").read_bytes()))
 answer = open_model()
 rates = []
 for threads in {1, os.cpu_count() or 1}:
@@ -25,7 +25,7 @@ for threads in {1, os.cpu_count() or 1}:
     rates.append(count / (time.perf_counter() - started))
 
 torch.set_num_threads(os.cpu_count() or 1)
-first = open_writer(folder, 1) if folder.name == "writer" else answer
+first = open_writer(folder, 1) if folder.name.startswith("writer") else answer
 taken = []
 for text in asked[:10]:
     started = time.perf_counter()
