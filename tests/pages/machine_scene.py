@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.utils import timezone
 
 from jobs.models import State
@@ -29,6 +30,7 @@ HOST = "gpubox-1"
 FIRST, SECOND = "GPU-aaaa-1111", "GPU-bbbb-2222"
 
 
+@transaction.atomic  # thousands of rows: one by one they take seconds, and a reading grows old
 def machine(owner: User, *, minutes: int = 5) -> TrainingSession:
     """The session that holds the first GPU."""
     for cluster in ("default", "gpu"):
@@ -48,6 +50,7 @@ def machine(owner: User, *, minutes: int = 5) -> TrainingSession:
     return session
 
 
+@transaction.atomic  # as the sampler does: the feed tells a reading once, with its GPUs
 def read(now: datetime, **values: Any) -> HostSample:
     turn = now.timestamp() / 20
     sample = HostSample.objects.create(

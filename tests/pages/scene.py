@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import transaction
 from django.utils import timezone
 
 from datasets.models import DatasetVersion
@@ -124,6 +125,7 @@ def train(
     return session
 
 
+@transaction.atomic
 def add_epoch(session: TrainingSession, epoch: int) -> None:
     values = {"loss": 2 / epoch, "val_loss": 2.2 / epoch, "accuracy": 0.5, "val_accuracy": 0.4}
     EpochMetric.objects.create(session=session, epoch=epoch, extra={}, **values)
@@ -138,6 +140,7 @@ def add_epoch(session: TrainingSession, epoch: int) -> None:
     session.save()
 
 
+@transaction.atomic  # as the sampler does: the feed tells a reading once, with its GPUs
 def sample_host(*, cpu_percent: float = 29.1, gpu: bool = False) -> HostSample:
     for cluster in ("default", "gpu"):
         ClusterHeartbeat.objects.update_or_create(cluster=cluster)

@@ -10,13 +10,12 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
-from playwright.sync_api import expect
 
 from mlserver.lib.webhooks import signing_secret
 from monitoring.models import Alert, AlertDelivery, AlertRule
 from tests.pages.conftest import Visit
+from tests.pages.looks import DESK, HOSTILE, PHONE, is_live, overflow, violations
 from tests.pages.machine_scene import alert
-from tests.pages.test_browser import DESK, HOSTILE, PHONE, overflow, violations
 
 pytestmark = pytest.mark.django_db
 Open = Callable[..., Visit]
@@ -67,7 +66,7 @@ def test_the_pages_are_without_complaint(visit: Open, admin: User, size: dict[st
         f"/system/alerts/rules/{rule.pk}/",
     ):
         page = window.open(path)
-        expect(page.locator("#live")).to_have_text("live")
+        is_live(page)
         assert overflow(page) <= 0, path
         assert violations(page) == [], path
     assert page.title() != "owned"

@@ -17,7 +17,7 @@ def test_swagger_works_without_a_complaint(visit: Callable[..., Visit]) -> None:
     window = visit()
     page = window.open("/docs")
     operation = page.locator("#operations-server-describe_server")
-    expect(operation).to_be_visible(timeout=20_000)
+    expect(operation).to_be_visible()
     operation.click()
     operation.get_by_role("button", name="Try it out").click()
     operation.get_by_role("button", name="Execute").click()
@@ -30,9 +30,7 @@ def test_swagger_works_without_a_complaint(visit: Callable[..., Visit]) -> None:
 def test_redoc_draws_the_whole_document_without_a_complaint(visit: Callable[..., Visit]) -> None:
     window = visit()
     page = window.open("/redoc")
-    expect(page.get_by_role("heading", name="What this server is").first).to_be_visible(
-        timeout=20_000
-    )
+    expect(page.get_by_role("heading", name="What this server is").first).to_be_visible()
     hosts = {request.url.split("/")[2] for request in window.requests if "//" in request.url}
     assert hosts == {window.server.url.split("/")[2]}
     assert window.complaints == []

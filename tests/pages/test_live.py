@@ -7,10 +7,11 @@ from collections.abc import Callable
 import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from jobs.models import Job, LogLine, State
 from tests.pages.conftest import Server, Visit
+from tests.pages.looks import is_live
 from tests.pages.scene import add_epoch, build_scene, sample_host
 
 pytestmark = [
@@ -23,10 +24,6 @@ pytestmark = [
 Open = Callable[..., Visit]
 
 
-def is_live(page: Page) -> None:
-    expect(page.locator("#live")).to_have_text("live", timeout=10_000)
-
-
 def change_job(job_id: str, **values: object) -> None:
     Job.objects.filter(pk=job_id).update(updated_at=timezone.now(), **values)
 
@@ -36,7 +33,7 @@ def test_a_reading_reaches_the_page_without_reload(visit: Open, owner: User) -> 
     page = visit(owner).open("/")
     is_live(page)
     sample_host(cpu_percent=83.4)
-    expect(page.locator("[data-field='cpu.percent']").first).to_have_text("83.4", timeout=3000)
+    expect(page.locator("[data-field='cpu.percent']").first).to_have_text("83.4")
 
 
 def test_a_gpu_that_appears_is_drawn(visit: Open, owner: User) -> None:
@@ -57,7 +54,7 @@ def test_progress_loss_log_and_epochs_of_a_session_follow(visit: Open, owner: Us
     session.save()
     LogLine.objects.create(job=session.job, message="Epoch 5/10: <b>done</b>")
     change_job(session.pk, progress=50.0)
-    expect(page.locator("#log")).to_contain_text("Epoch 5/10: <b>done</b>", timeout=3000)
+    expect(page.locator("#log")).to_contain_text("Epoch 5/10: <b>done</b>")
     expect(page.locator("dd [data-field=progress]")).to_have_text("50.0")
     expect(page.locator("#epochs tbody tr")).to_have_count(5)
     # The curve has the new steps: without a cursor its legend says the newest one.
@@ -94,20 +91,20 @@ def test_the_page_says_so_when_the_server_is_gone_and_recovers(
     page = visit(owner).open(f"/sessions/{scene.running.pk}/")
     is_live(page)
     server.stop()
-    expect(page.locator("#live")).to_have_text("reconnecting", timeout=5000)
+    expect(page.locator("#live")).to_have_text("reconnecting")
     LogLine.objects.create(job=scene.running.job, message="Said while nobody listened.")
     server.start()
-    expect(page.locator("#live")).to_have_text("live", timeout=20_000)
-    expect(page.locator("#log")).to_contain_text("Said while nobody listened.", timeout=5000)
+    is_live(page)
+    expect(page.locator("#log")).to_contain_text("Said while nobody listened.")
 
 
 def test_a_silent_sampler_is_named_with_its_age(visit: Open, owner: User) -> None:
     sample_host()
     page = visit(owner).open("/")
     is_live(page)
-    expect(page.locator("#live")).to_contain_text("no data for 5 s", timeout=9000)
+    expect(page.locator("#live")).to_contain_text("no data for 5 s")
     sample_host()
-    is_live(page)
+    expect(page.locator("#live")).to_have_text("live")
 
 
 def test_seven_tabs_share_one_stream(visit: Open, owner: User) -> None:
@@ -124,7 +121,7 @@ def test_seven_tabs_share_one_stream(visit: Open, owner: User) -> None:
         "/",
     ):
         pages.append(context.new_page())
-        pages[-1].goto(window.server.url + path, timeout=6000)
+        pages[-1].goto(window.server.url + path)
     for page in pages:
         is_live(page)
     sample_host(cpu_percent=64.2)
@@ -166,7 +163,7 @@ def test_without_a_stream_the_page_polls(visit: Open, owner: User) -> None:
     expect(page.locator("#live")).to_have_text("polling")
     change_job(scene.running.pk, progress=63.0)
     row = page.locator(f"tr[data-session='{scene.running.pk}']")
-    expect(row.locator("span[data-field=progress]")).to_have_text("63", timeout=8000)
+    expect(row.locator("span[data-field=progress]")).to_have_text("63")
 
 
 def test_signing_out_ends_the_stream_of_the_other_tabs(visit: Open, owner: User) -> None:

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.inference.plane.conftest import Served, serving_models
-from tests.pages.test_browser import DESK, PHONE, overflow, violations
+from tests.pages.looks import DESK, PHONE, overflow, violations
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("playground")]
 
@@ -212,7 +212,7 @@ def test_a_model_that_is_loaded_is_followed_until_it_answers(enter: Enter) -> No
     page.get_by_role("button", name="Load late").click()
     loads: list[str] = []
     page.on("load", lambda page: loads.append(page.url))
-    expect(column(page, "late")).to_be_visible(timeout=60_000)
+    expect(column(page, "late")).to_be_visible()
     expect(page.locator("#waiting")).to_be_empty()
     expect(page.locator("[data-poll]")).to_have_count(0)
     assert len(loads) <= 2  # that of the redirect, and the page with its form
