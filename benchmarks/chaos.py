@@ -82,7 +82,7 @@ class Chaos:
             self._has_progressed()
             kinds, weights = list(self.victims), list(self.victims.values())
             self._kill(self.random.choices(kinds, weights)[0])
-        self.stack.wait_for(self.sessions[-1], "completed", timeout=PATIENCE_SECONDS)
+        self.stack.wait_for(self.sessions[-1], "completed", seconds=PATIENCE_SECONDS)
 
     def start(self) -> str:
         """A new training, which may die as often as it likes."""
@@ -180,7 +180,7 @@ def unleash(
     with serving(var_dir, MAX_CONCURRENT_SESSIONS="1") as stack:
         chaos = Chaos(stack, seed, victims or VICTIMS)
         undisturbed = chaos.sessions.pop()
-        stack.wait_for(undisturbed, "completed", timeout=PATIENCE_SECONDS)
+        stack.wait_for(undisturbed, "completed", seconds=PATIENCE_SECONDS)
         weights = weights_of(RunDir(var_dir / "runs" / undisturbed))
         chaos.sessions.append(chaos.start())
         chaos.run(kills, minutes)

@@ -9,15 +9,17 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
+
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 POSTGRES = "postgres://postgres@127.0.0.1:5432/"
@@ -25,9 +27,12 @@ SETUP = "import django; django.setup()\n"
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One that nobody else is given for a minute: a closed connection rests there (TIME_WAIT),
+    which a server does not mind."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+        with socket.create_connection(address), server.accept()[0]:
+            return int(address[1])
 
 
 def postgres_answers() -> bool:
@@ -108,16 +113,18 @@ class Stack:
             base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=30
         )
 
-    def wait_for(self, session_id: str, *states: str, timeout: float = 90) -> dict[str, Any]:
+    def wait_for(
+        self, session_id: str, *states: str, seconds: float = PATIENCE_SECONDS
+    ) -> dict[str, Any]:
         """The session, as soon as it is in one of these states."""
-        deadline = time.monotonic() + timeout
         with self.client() as client:
-            while time.monotonic() < deadline:
-                session: dict[str, Any] = client.get(f"/api/v1/sessions/{session_id}").json()
-                if session["state"] in states:
-                    return session
-                time.sleep(0.3)
-        raise AssertionError(f"{session_id} is still {session['state']}: {session['error']}")
+            ask = partial(client.get, f"/api/v1/sessions/{session_id}")
+
+            def look() -> dict[str, Any] | None:
+                session: dict[str, Any] = ask().json()
+                return session if session["state"] in states else None
+
+            return wait_until(look, lambda: ask().json(), seconds)
 
     def processes(self, *words: str) -> list[psutil.Process]:
         """Processes of this server whose command line has all these words."""
@@ -155,11 +162,9 @@ def serving(var_dir: Path, **more: str) -> Iterator[Stack]:
     finally:
         stack.process.send_signal(signal.SIGTERM)
         try:
-            stack.process.wait(20)
+            stack.process.wait(60)
         finally:
-            for left in stack.processes():
-                with suppress(psutil.NoSuchProcess):  # it died with the one before
-                    left.kill()
+            kill(stack.processes())
 
 
 @contextmanager
@@ -201,14 +206,22 @@ def start_server(port: int, env: dict[str, str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=ROOT, env=env)
 
 
-def wait_until_ready(stack: Stack, path: str = "/health/ready", timeout: float = 60) -> None:
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
+def wait_until_ready(stack: Stack, path: str = "/health/ready") -> None:
+    def is_ready() -> bool:
         assert stack.process.poll() is None, "the server ended before it was ready"
-        try:
-            if httpx.get(stack.url + path, timeout=5).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass  # not listening yet
-        time.sleep(0.3)
-    raise AssertionError("the server was not ready in time")
+        return answers(stack.url + path)
+
+    wait_until(is_ready)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False  # it does not listen yet
+
+
+def kill(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # it died with the one before
+            process.kill()

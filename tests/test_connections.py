@@ -4,8 +4,7 @@ import resource
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import httpx
@@ -14,6 +13,7 @@ import pytest
 
 from mlserver.connections import SPARE_FILES
 from tests.servers import ROOT, free_port
+from tests.waiting import wait_until
 
 CROWD = 2_000
 KEPT = 300
@@ -75,7 +75,7 @@ class Server:
 def serving(head_seconds: float) -> Iterator[Server]:
     server = Server(free_port(), head_seconds)
     try:
-        until(server.answers)
+        wait_until(server.answers)
         yield server
     finally:
         server.end()
@@ -84,13 +84,6 @@ def serving(head_seconds: float) -> Iterator[Server]:
 def asking(body: bytes, *headers: bytes, path: bytes = b"/whole", version: bytes = b"1.1") -> bytes:
     lines = [b"POST %b HTTP/%b" % (path, version), b"Host: here", *headers]
     return b"\r\n".join([*lines, b"Content-Length: %d" % len(body), b"", body])
-
-
-def until(condition: Callable[[], bool]) -> None:
-    ends_at = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < ends_at
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -112,10 +105,10 @@ def test_a_crowd_that_asks_nothing_keeps_nobody_waiting() -> None:
             crowd.enter_context(server.connect(sent))
             if number % 100 == 0:
                 assert server.answers(), number
-        until(lambda: server.open_files() <= files + KEPT + 5)
+        wait_until(lambda: server.open_files() <= files + KEPT + 5)
         assert server.answers()
         crowd.close()
-        until(lambda: server.open_files() <= files)
+        wait_until(lambda: server.open_files() <= files)
         assert server.answers()
 
 
@@ -124,7 +117,7 @@ def test_whoever_says_nothing_is_let_go() -> None:
         files = server.open_files()
         silent = [crowd.enter_context(server.connect(sent)) for sent in (b"", b"GET / HT") * 20]
         assert [each.recv(1) for each in silent] == [b""] * 40
-        until(lambda: server.open_files() <= files)
+        wait_until(lambda: server.open_files() <= files)
 
 
 def test_where_all_are_busy_the_next_is_told_to_come_again() -> None:
@@ -144,7 +137,7 @@ def test_where_all_are_busy_the_next_is_told_to_come_again() -> None:
                     return False
             return answer.startswith(b"HTTP/1.1 503 ")
 
-        until(is_refused)
+        wait_until(is_refused)
         assert b"retry-after: 1\r\n" in answer
         assert b'"code": "too_many_connections"' in answer
 

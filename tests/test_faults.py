@@ -11,11 +11,11 @@ import psutil
 import pytest
 
 from ml.rundir import RunDir
-from tests.servers import Stack, serving
+from tests.servers import Stack, answers, kill, serving
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults"), pytest.mark.timeout(300)]
 
-BACK_WITHIN_SECONDS = 90
 LOCKED_SECONDS = 15
 LONG = {"dataset": "digits", "architecture": "mlp", "epochs": 10_000, "batch_size": 64}
 
@@ -53,16 +53,14 @@ def epochs(stack: Stack, session_id: str) -> list[int]:
     return [row["epoch"] for row in metrics["results"]]
 
 
-def until(true: Callable[[], Any], seconds: float = BACK_WITHIN_SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+def until(look: Callable[[], object]) -> None:
+    def is_so() -> object:
         try:
-            if true():
-                return
+            return look()
         except httpx.HTTPError:
-            pass  # the server is on its way back
-        time.sleep(0.3)
-    raise AssertionError(f"not within {seconds} seconds")
+            return None  # the server is on its way back
+
+    wait_until(is_so)
 
 
 def trainer_of(stack: Stack, session_id: str) -> psutil.Process:
@@ -80,7 +78,7 @@ def goes_on(stack: Stack, session_id: str) -> None:
 
 
 def is_ready(stack: Stack) -> bool:
-    return httpx.get(f"{stack.url}/health/ready", timeout=5).status_code == 200
+    return answers(f"{stack.url}/health/ready")
 
 
 def cluster(stack: Stack, name: str) -> list[psutil.Process]:
@@ -95,8 +93,7 @@ def cluster(stack: Stack, name: str) -> list[psutil.Process]:
 
 def test_the_web_server_dies(stack: Stack, session: str) -> None:
     trainer = trainer_of(stack, session)
-    for process in stack.processes("uvicorn"):
-        process.kill()
+    kill(stack.processes("uvicorn"))
     until(lambda: is_ready(stack))
     assert trainer.is_running()
     goes_on(stack, session)
@@ -106,8 +103,7 @@ def test_every_worker_of_the_gpu_cluster_dies(stack: Stack, session: str) -> Non
     """Busy and idle ones: the slice that was under way is followed by another."""
     trainer = trainer_of(stack, session)
     _main, *others = cluster(stack, "gpu")
-    for process in others:
-        process.kill()
+    kill(others)
     goes_on(stack, session)
     assert trainer.is_running()
     until(lambda: is_ready(stack))
@@ -122,8 +118,7 @@ def test_a_worker_of_the_default_cluster_dies(stack: Stack, session: str) -> Non
 
 def test_a_whole_cluster_dies(stack: Stack, session: str) -> None:
     trainer = trainer_of(stack, session)
-    for process in cluster(stack, "gpu"):
-        process.kill()
+    kill(cluster(stack, "gpu"))
     goes_on(stack, session)
     assert trainer.is_running()
     until(lambda: is_ready(stack))

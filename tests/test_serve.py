@@ -8,8 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import pytest
 
 from mlserver.supervisor import MARKER
 from tests.servers import ROOT, environment, free_port, manage, run_django
+from tests.waiting import has_ended, wait_until
 
 MAKE_KEY = (
     "import json\n"
@@ -64,8 +64,10 @@ class Serve:
         return self.process
 
     def wait_until_ready(self) -> None:
-        wait_for(lambda: "is ready" in self.log.read_text(), self)
-        wait_for(lambda: self.health().get("status") in ("healthy", "degraded"), self)
+        wait_until(lambda: "is ready" in self.log.read_text(), self.log.read_text)
+        wait_until(
+            lambda: self.health().get("status") in ("healthy", "degraded"), self.log.read_text
+        )
 
     def health(self) -> dict[str, Any]:
         try:
@@ -100,14 +102,6 @@ def leads_its_group(process: psutil.Process) -> bool:
         return False
 
 
-def has_ended(process: psutil.Process) -> bool:
-    """A zombie has ended, too: only its new parent has not yet looked."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 def command_of(process: psutil.Process) -> list[str]:
     try:
         return list(process.cmdline())
@@ -121,13 +115,6 @@ def marker_of(process: psutil.Process) -> str | None:
     except (psutil.Error, OSError):
         return None
     return marker
-
-
-def wait_for(condition: Callable[[], object], serve: Serve, seconds: float = 60) -> None:
-    ends_at = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends_at, serve.log.read_text()
-        time.sleep(0.1)
 
 
 @pytest.fixture
@@ -186,7 +173,7 @@ def test_whatever_is_killed_comes_back(serve: Serve) -> None:
             len(serve.leaders(word) - killed) == len(killed) for word, killed in before.items()
         )
 
-    wait_for(are_back, serve)
+    wait_until(are_back, serve.log.read_text)
     serve.wait_until_ready()
     assert "was ended by SIGKILL" in serve.log.read_text()
 
@@ -194,7 +181,7 @@ def test_whatever_is_killed_comes_back(serve: Serve) -> None:
 def test_a_second_server_on_the_same_folder_is_refused(serve: Serve) -> None:
     serve.start()
     pid_file = serve.var_dir / "serve.pid"
-    wait_for(lambda: pid_file.exists() and pid_file.read_text(), serve)
+    wait_until(lambda: pid_file.exists() and pid_file.read_text(), serve.log.read_text)
     refused = subprocess.run(
         [sys.executable, "manage.py", "serve", "--port", str(free_port())],
         cwd=ROOT,
@@ -222,7 +209,7 @@ def test_a_killed_server_takes_its_services_along_and_the_next_start_finds_a_fre
     process.wait()
     serve.start(port=port)
     # Not the answer of the old web process, which may still be on its way out.
-    wait_for(lambda: has_ended(frozen), serve)
+    wait_until(lambda: has_ended(frozen), serve.log.read_text)
     serve.wait_until_ready()
     assert serve.stop() == 0
 
@@ -248,7 +235,7 @@ def test_a_second_sampler_is_refused(serve: Serve) -> None:
     first = subprocess.Popen(command, cwd=ROOT, env=serve.env)
     try:
         pid_file = serve.var_dir / "sampler.pid"
-        wait_for(lambda: pid_file.exists() and pid_file.read_text(), serve)
+        wait_until(lambda: pid_file.exists() and pid_file.read_text(), serve.log.read_text)
         second = subprocess.run(
             command, cwd=ROOT, env=serve.env, capture_output=True, text=True, timeout=60
         )

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from mlserver.supervisor import MARKER, Service, Supervisor, explain_exit
+from tests.waiting import has_ended, wait_until
 
 SLEEP = "import time; time.sleep(600)"
 # A leader with a child in its group; both write who they are.
@@ -76,24 +76,10 @@ def pid_of(supervisor: Supervisor, name: str = "one") -> int:
     return process.pid
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
-    ends_at = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends_at, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
 def family(tmp_path: Path) -> list[int]:
     """Leader and child, as soon as both are there."""
     path = tmp_path / "family"
-    wait_for(lambda: path.exists() and len(path.read_text().split()) == 2)
+    wait_until(lambda: path.exists() and len(path.read_text().split()) == 2)
     return [int(pid) for pid in path.read_text().split()]
 
 
@@ -104,7 +90,7 @@ def test_it_replaces_what_died_after_a_pause(
     supervisor = start(python(SLEEP), clock=clock)
     first = pid_of(supervisor)
     os.kill(first, signal.SIGKILL)
-    wait_for(supervisor.children["one"].has_ended)
+    wait_until(supervisor.children["one"].has_ended)
     supervisor.tick()
     supervisor.tick()
     assert supervisor.children["one"].process is None
@@ -118,7 +104,7 @@ def test_an_end_without_error_is_replaced_too(start: Start) -> None:
     clock = Clock()
     supervisor = start(python("pass"), clock=clock)
     first = pid_of(supervisor)
-    wait_for(supervisor.children["one"].has_ended)
+    wait_until(supervisor.children["one"].has_ended)
     supervisor.tick()
     clock.now += 5
     supervisor.tick()
@@ -131,13 +117,13 @@ def test_the_pause_grows_with_each_failure_and_a_long_life_forgives(start: Start
     child = supervisor.children["one"]
     pauses = []
     for _ in range(3):
-        wait_for(child.has_ended)
+        wait_until(child.has_ended)
         supervisor.tick()
         pauses.append(child.restart_at - clock.now)
         clock.now = child.restart_at
         supervisor.tick()
     assert pauses == [1, 2, 4]
-    wait_for(child.has_ended)
+    wait_until(child.has_ended)
     clock.now += 61
     supervisor.tick()
     assert child.restart_at - clock.now == 0.5
@@ -147,10 +133,10 @@ def test_the_whole_group_goes_when_its_leader_died(start: Start, tmp_path: Path)
     supervisor = start(python(FAMILY))
     leader, member = family(tmp_path)
     os.kill(leader, signal.SIGKILL)
-    wait_for(supervisor.children["one"].has_ended)
-    assert is_alive(member)
+    wait_until(supervisor.children["one"].has_ended)
+    assert not has_ended(member)
     supervisor.tick()
-    wait_for(lambda: not is_alive(member))
+    wait_until(lambda: has_ended(member))
 
 
 def test_who_is_silent_is_replaced_with_its_whole_group(start: Start, tmp_path: Path) -> None:
@@ -161,10 +147,10 @@ def test_who_is_silent_is_replaced_with_its_whole_group(start: Start, tmp_path: 
     supervisor.report_sign("one")
     clock.now += 44
     supervisor.tick()
-    assert all(map(is_alive, pids))
+    assert not any(map(has_ended, pids))
     clock.now += 2
     supervisor.tick()
-    wait_for(lambda: not any(map(is_alive, pids)))
+    wait_until(lambda: all(map(has_ended, pids)))
     clock.now += 1
     supervisor.tick()
     assert pid_of(supervisor) not in pids
@@ -173,10 +159,10 @@ def test_who_is_silent_is_replaced_with_its_whole_group(start: Start, tmp_path: 
 def test_who_does_not_listen_is_killed_when_its_time_is_over(start: Start, tmp_path: Path) -> None:
     supervisor = start(python(STUBBORN))
     pid = pid_of(supervisor)
-    wait_for((tmp_path / "deaf").exists)
+    wait_until((tmp_path / "deaf").exists)
     supervisor.ask_to_stop(["one"])
     supervisor.finish(["one"], 0.3)
-    assert not is_alive(pid)
+    assert has_ended(pid)
 
 
 def test_others_are_left_alone_when_some_are_stopped(start: Start) -> None:
@@ -184,13 +170,13 @@ def test_others_are_left_alone_when_some_are_stopped(start: Start) -> None:
     supervisor.ask_to_stop(["one"])
     supervisor.finish(["one"], 5)
     assert supervisor.children["one"].process is None
-    assert is_alive(pid_of(supervisor, "two"))
+    assert not has_ended(pid_of(supervisor, "two"))
 
 
 def start_parent(tmp_path: Path, code: str) -> tuple[subprocess.Popen[bytes], int]:
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path), code])
     path = tmp_path / "pid"
-    wait_for(lambda: path.exists() and path.read_text())
+    wait_until(lambda: path.exists() and path.read_text())
     return parent, int(path.read_text())
 
 
@@ -198,22 +184,22 @@ def test_children_are_asked_to_stop_when_the_supervisor_is_killed(tmp_path: Path
     parent, child = start_parent(tmp_path, SLEEP)
     parent.kill()
     parent.wait()
-    wait_for(lambda: not is_alive(child))
+    wait_until(lambda: has_ended(child))
 
 
 def test_what_a_killed_supervisor_left_is_found_and_ended(tmp_path: Path, start: Start) -> None:
     parent, deaf = start_parent(tmp_path, STUBBORN)
-    wait_for((tmp_path / "deaf").exists)
+    wait_until((tmp_path / "deaf").exists)
     parent.kill()
     parent.wait()
     stranger = subprocess.Popen(
         [sys.executable, "-c", SLEEP], env={**os.environ, MARKER: "/somewhere/else"}
     )
     try:
-        assert is_alive(deaf)
+        assert not has_ended(deaf)
         assert start().kill_leftovers() == 1
-        assert not is_alive(deaf)
-        assert is_alive(stranger.pid)
+        assert has_ended(deaf)
+        assert not has_ended(stranger.pid)
     finally:
         stranger.kill()
         stranger.wait()

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ import pytest
 
 from tests.servers import (
     ROOT,
+    answers,
     environment,
     free_port,
     manage,
@@ -26,6 +26,7 @@ from tests.servers import (
     postgres_database,
     run_django,
 )
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -78,22 +79,11 @@ def web(env: dict[str, str]) -> Iterator[str]:
     process = subprocess.Popen([*command, "--log-level", "error"], cwd=ROOT, env=env)
     url = f"http://127.0.0.1:{port}"
     try:
-        _wait(url)
+        wait_until(lambda: answers(f"{url}/health/live"))
         yield url
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
-
-
-def _wait(url: str) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(f"{url}/health/live", timeout=5).status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.2)
-    raise AssertionError("the web server was not ready in time")
 
 
 def ask_at_once(url: str, count: int, *, key: str = "", path: str = ME) -> Counter[int]:

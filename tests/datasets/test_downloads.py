@@ -1,7 +1,6 @@
 """What takes long to fetch: a job with progress that can be cancelled and begun again."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
@@ -19,6 +18,7 @@ from datasets.models import Dataset, DatasetVersion
 from jobs import services as jobs
 from jobs.models import Job, State
 from tests.lib.receiver import Receiver, receiver, reply
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 CSV = b"x,label\n1,a\n2,b\n"
@@ -81,12 +81,12 @@ def claim() -> Job:
 
 
 def work_until(job_id: str, is_so: Callable[[Job], bool]) -> Job:
-    deadline = time.monotonic() + 60
-    while True:
+    def look() -> Job | None:
         jobs.run_slice(job_id)
-        if is_so(job := Job.objects.get(pk=job_id)):
-            return job
-        assert time.monotonic() < deadline, (job.state, job.phase, job.error)
+        job = Job.objects.get(pk=job_id)
+        return job if is_so(job) else None
+
+    return wait_until(look, Job.objects.filter(pk=job_id).values)
 
 
 def has_ended(job: Job) -> bool:

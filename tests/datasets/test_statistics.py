@@ -1,6 +1,5 @@
 """The job that makes statistics: queued with each version, done by a child, told over REST."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from jobs.services import cancel_job, claim_next
 from mlserver.lib.background import BackgroundChild
 from tests.datasets.test_api import client
 from tests.ml.data.archives import pets
+from tests.waiting import has_ended, wait_until
 
 CSV = b"a,label\n1,x\n2,y\n3,x\n1,x\n"
 URL = "/api/v1/datasets/table/statistics"
@@ -135,18 +135,7 @@ def test_cancelling_ends_the_child(version: DatasetVersion, settings: Settings) 
     finish(lease)
 
     assert job().state == State.CANCELLED
-    deadline = time.monotonic() + 10
-    while is_alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not is_alive(pid)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
+    wait_until(lambda: has_ended(pid))
 
 
 def test_a_deleted_dataset_needs_none(version: DatasetVersion, owner: User) -> None:

@@ -19,6 +19,7 @@ from ml.train import model as network
 from tests.inference import conftest
 from tests.inference.conftest import Ticking, register, register_onnx
 from tests.ml.serve.models import write_network, write_onnx
+from tests.waiting import has_ended, wait_until
 
 ROWS = {"x": [[1, 2, 3, 4]]}
 
@@ -220,8 +221,7 @@ def test_workers_die_with_their_manager(tmp_path: Path, settings: Settings) -> N
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    gone, alive = psutil.wait_procs([worker], timeout=60)
-    assert (len(gone), alive) == (1, [])
+    wait_until(lambda: has_ended(worker))
 
 
 @pytest.mark.parametrize("name", ["small", "small@1"])

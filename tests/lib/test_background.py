@@ -1,28 +1,20 @@
 """Children that outlive their caller: found again by their folder, ended by their lock."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mlserver.lib.background import BackgroundChild
 from mlserver.lib.children import GIB, ChildCrashed, ChildRefused
+from tests.waiting import wait_until
 
 LIMITS = {"cpu_seconds": 60, "memory_bytes": 4 * GIB}
-
-
-def wait_for(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true within 30 seconds"
-        time.sleep(0.02)
 
 
 def ended(folder: Path, verb: str, payload: dict[str, object]) -> BackgroundChild:
     BackgroundChild(folder).start(verb, payload, **LIMITS)
     again = BackgroundChild(folder)  # as another process would know it
-    wait_for(lambda: not again.is_running())
+    wait_until(lambda: not again.is_running())
     return again
 
 
@@ -44,7 +36,7 @@ def test_it_runs_until_it_is_stopped(tmp_path: Path) -> None:
     child.start("list_builtins", {}, **LIMITS)
     assert child.is_running()
     child.stop()
-    wait_for(lambda: not child.is_running())
+    wait_until(lambda: not child.is_running())
 
     with pytest.raises(ChildCrashed, match="without an answer"):
         child.answer()

@@ -1,10 +1,9 @@
 """One-shot children as Django calls them: answers, refusals, and every way to end badly."""
 
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from mlserver.lib import children
@@ -17,6 +16,7 @@ from mlserver.lib.children import (
     child_environment,
     run_ml,
 )
+from tests.waiting import has_ended, wait_until
 
 
 def payload(folder: Path, content: str | bytes) -> dict[str, Any]:
@@ -65,17 +65,9 @@ def test_a_child_that_hangs_is_killed_with_all_that_it_started(
     )
 
     with pytest.raises(ChildTimedOut):
-        run_ml("import_dataset", {}, timeout_seconds=1)
-    assert not any(is_alive(int(pid)) for pid in pids.read_text().split())
-
-
-def is_alive(pid: int) -> bool:
-    """An orphan's end is reaped by init, which may take a moment."""
-    for _ in range(100):
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-            return False
-        time.sleep(0.05)
-    return True
+        run_ml("import_dataset", {}, timeout_seconds=3)
+    for pid in pids.read_text().split():
+        wait_until(partial(has_ended, int(pid)))
 
 
 def test_a_signal_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from ml.environment import FOLDER_MARKER, MARKER
 from ml.exits import explain_exit, explain_signal
 from ml.rundir import RunDir, read_json, write_json
 from tests.ml.train.runs import events, make_flowers, make_run
+from tests.waiting import has_ended, wait_until
 
 LONG = 10_000
 """Epochs of a training that ends only when somebody ends it."""
@@ -52,11 +53,6 @@ def trainer_of(run: RunDir, launcher: subprocess.Popen[bytes], attempt: int = 1)
         assert launcher.poll() is None, (run.attempt_path(attempt) / "stderr.log").read_text()
         time.sleep(0.02)
     return psutil.Process(events(run, attempt, "environment")[0]["pid"])
-
-
-def is_gone(process: psutil.Process) -> bool:
-    """Waits: a signal is delivered at once, but the process ends when it is scheduled."""
-    return process not in psutil.wait_procs([process], timeout=30)[1]
 
 
 def test_a_finished_training_is_told_with_its_peak_memory(
@@ -103,7 +99,7 @@ def test_sigterm_to_the_launcher_ends_the_trainer_and_is_told(
     trainer = trainer_of(run, launcher)
     launcher.terminate()
     launcher.wait()
-    assert is_gone(trainer)
+    wait_until(lambda: has_ended(trainer))  # when it is scheduled
     ended = run.read_exit(1) or {}
     assert ended["reason"] == "killed"
     assert "its launcher received SIGTERM" in ended["sentence"]
@@ -121,7 +117,7 @@ def test_a_trainer_that_does_not_listen_is_killed_after_sigterm(
         time.sleep(0.01)
     launcher.terminate()
     launcher.wait()
-    assert is_gone(trainer)
+    wait_until(lambda: has_ended(trainer))  # when it is scheduled
     assert (run.read_exit(1) or {})["signal"] == signal.SIGKILL
 
 
@@ -135,7 +131,7 @@ def test_no_trainer_outlives_a_launcher_that_is_killed(
     assert run.is_locked()
     kill(launcher.pid, signal.SIGKILL)
     launcher.wait()
-    assert is_gone(trainer)
+    wait_until(lambda: has_ended(trainer))  # when it is scheduled
     assert not run.is_locked()
     assert run.read_exit(1) is None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ from monitoring import stream as stream_module
 from sessions.models import MetricPoint, TrainingSession
 from tests import factories
 from tests.monitoring.rows import host_sample
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -55,8 +55,7 @@ def server(transactional_db: None) -> Iterator[Server]:
     running = Server()
     thread = threading.Thread(target=running.run, args=([running.socket],))
     thread.start()
-    while not running.started:
-        time.sleep(0.01)
+    wait_until(lambda: running.started)
     yield running
     running.should_exit = True
     thread.join()
@@ -204,13 +203,12 @@ def test_too_many_streams_are_told_to_come_back(client: httpx.Client, settings: 
         assert refused.status_code == 503
         assert int(refused.headers["retry-after"]) > 0
         assert refused.json()["detail"].startswith("1 event streams are open, as many as")
-    ends_at = time.monotonic() + 20
-    while True:  # the server sees that the reader left
+
+    def has_a_place() -> bool:
         with client.stream("GET", "/stream/?topics=system") as response:
-            if response.status_code == 200:
-                return
-        assert time.monotonic() < ends_at
-        time.sleep(0.05)
+            return response.status_code == 200
+
+    wait_until(has_a_place)  # the server sees that the reader left
 
 
 def test_of_many_who_ask_at_once_as_many_get_a_stream_as_there_are_places(

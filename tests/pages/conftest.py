@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import threading
-import time
 from asyncio import _get_running_loop, _set_running_loop
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,6 +19,8 @@ import uvicorn
 from django.contrib.auth.models import User
 from django.test import Client
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
+
+from tests.waiting import wait_until
 
 # Generous: how quick a machine is decides no test.
 expect.set_options(timeout=60_000)
@@ -80,15 +81,11 @@ class Server:
         self._uvicorn = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._uvicorn.run, daemon=True)
         self._thread.start()
-        end = time.monotonic() + 20
-        while not self._uvicorn.started:
-            assert time.monotonic() < end, "uvicorn did not start"
-            time.sleep(0.02)
+        wait_until(lambda: self._uvicorn.started)
 
     def stop(self) -> None:
         self._uvicorn.should_exit = True
-        self._thread.join(15)
-        assert not self._thread.is_alive(), "uvicorn did not stop"
+        wait_until(lambda: not self._thread.is_alive())
 
 
 @pytest.fixture

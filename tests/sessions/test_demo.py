@@ -1,6 +1,5 @@
 """The demo models: the data is made by a job, each is queued once, a failure is repaired."""
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +18,7 @@ from mlserver.lib.errors import Conflict, Invalid
 from mlserver.lib.files import INCOMING
 from sessions.demo import KIND, abandon, seed_demo, work
 from sessions.models import TrainingSession
+from tests.waiting import wait_until
 
 SECURITY = ["code-security"]
 
@@ -154,10 +154,7 @@ def test_an_unknown_name_is_refused(admin: User, settings: Settings) -> None:
 def test_a_child_may_be_looked_after_by_somebody_else(admin: User) -> None:
     """A worker may die between two looks: the key alone finds the child again."""
     assert CorpusChild("python-functions", "a-key").look(5) is None
-    version = None
-    while version is None:
-        time.sleep(0.05)
-        version = CorpusChild("python-functions", "a-key").look(5)
+    version = wait_until(lambda: CorpusChild("python-functions", "a-key").look(5))
     assert version == find_corpus("python-functions")
     assert CorpusChild("python-functions", "another").look(5) == version
 

@@ -1,11 +1,12 @@
 """The demo models on a real server, at small scale: corpora, sessions, models with cards."""
 
-import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from tests.servers import Stack, manage, serving
+from tests.waiting import wait_until
 
 MODELS = ("code-security", "code-generator")
 
@@ -16,16 +17,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
-def wait_for_session(stack: Stack, name: str, timeout: float = 300) -> str:
+def wait_for_session(stack: Stack, name: str) -> str:
     """Its id, as soon as it is queued: the data is made first."""
-    deadline = time.monotonic() + timeout
     with stack.client() as client:
-        while time.monotonic() < deadline:
-            found = client.get("/api/v1/sessions/", params={"search": name}).json()["results"]
-            if found:
-                return str(found[0]["id"])
-            time.sleep(0.3)
-    raise AssertionError(f"no session {name} was queued")
+        asked = partial(client.get, "/api/v1/sessions/", params={"search": name})
+        return str(wait_until(lambda: asked().json()["results"])[0]["id"])
 
 
 @pytest.mark.slow
@@ -35,7 +31,7 @@ def test_a_first_start_ends_with_models_that_say_what_they_cannot_do(stack: Stac
     assert "Queued the making of the data for code-security and code-generator" in told
 
     for name in MODELS:
-        session = stack.wait_for(wait_for_session(stack, name), "completed", "failed", timeout=300)
+        session = stack.wait_for(wait_for_session(stack, name), "completed", "failed")
         assert session["state"] == "completed", session["error"]
     with stack.client() as client:
         classifier, generator = (

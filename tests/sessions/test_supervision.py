@@ -20,6 +20,7 @@ from sessions import services, supervision
 from sessions.models import EpochMetric, TrainingSession
 from sessions.processes import process_tree
 from sessions.supervision import abandon
+from tests.waiting import has_ended, wait_until
 
 pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 
@@ -61,14 +62,13 @@ def claim() -> Job:
     return job
 
 
-def work_until(job_id: str, done: Callable[[Job], bool], seconds: float = 150) -> Job:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+def work_until(job_id: str, done: Callable[[Job], bool]) -> Job:
+    def look() -> Job | None:
         jobs.run_slice(job_id)
         job = Job.objects.get(pk=job_id)
-        if done(job):
-            return job
-    raise AssertionError(f"{job_id} is {job.state}: {job.error}")
+        return job if done(job) else None
+
+    return wait_until(look, Job.objects.filter(pk=job_id).values)
 
 
 def is_not_running(job: Job) -> bool:
@@ -135,8 +135,7 @@ def test_a_trainer_of_an_attempt_that_is_over_makes_room_for_the_newer(
     stale = process_tree(run)
     Job.objects.filter(pk=session.pk).update(attempt=2, journal_offset=0)
     work_until(session.pk, lambda job: (run.lock_owner() or {}).get("attempt") == 2)
-    _, alive = psutil.wait_procs(stale, timeout=30)
-    assert not alive
+    wait_until(lambda: all(map(has_ended, stale)))
     told = LogLine.objects.filter(job=session.job, message__startswith="Resumed from epoch")
     work_until(session.pk, lambda job: told.exists())
 
@@ -150,8 +149,7 @@ def test_cancelling_ends_the_whole_process_tree(start: Callable[..., TrainingSes
     services.cancel_session(session, by=session.job.owner or User())
     job = work_until(session.pk, is_not_running)
     assert job.state == State.CANCELLED
-    _, alive = psutil.wait_procs(tree, timeout=30)
-    assert not alive
+    wait_until(lambda: all(map(has_ended, tree)))
 
 
 def test_a_trainer_that_does_not_listen_is_ended_all_the_same(
@@ -323,8 +321,7 @@ def test_shutting_down_puts_what_runs_back_into_the_queue(
     assert services.shutdown_running() == [session.pk]
     job = Job.objects.get(pk=session.pk)
     assert (job.state, job.error_code) == (State.QUEUED, "shutdown")
-    _, alive = psutil.wait_procs(tree, timeout=30)
-    assert not alive
+    wait_until(lambda: all(map(has_ended, tree)))
 
 
 def test_abandoning_a_session_gives_its_processes_back(
@@ -337,8 +334,7 @@ def test_abandoning_a_session_gives_its_processes_back(
     assert tree
     abandon(job)
     assert not RunDir(session.run_path).is_locked()
-    _, alive = psutil.wait_procs(tree, timeout=30)
-    assert not alive
+    wait_until(lambda: all(map(has_ended, tree)))
 
 
 def test_a_base_model_that_was_deleted_meanwhile_ends_it_with_a_sentence(

@@ -6,8 +6,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from ml.rundir import RunDir
 from sessions import processes, services
 from sessions.processes import process_tree, start_warm
 from tests.ml.train.runs import events, make_flowers, make_run, train
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -68,13 +68,6 @@ def _nothing_left(tmp_path: Path) -> Iterator[None]:
             with suppress(psutil.NoSuchProcess):  # it died with the one before
                 process.kill()
         wait_until(partial(is_free, RunDir(folder)))
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def is_free(run: RunDir) -> bool:

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import httpx
 import pytest
 
 from tests.servers import ROOT, Stack, run_django, serving_web
+from tests.waiting import wait_until
 
 MAKE = """
 import json, pathlib, sys
@@ -69,10 +69,11 @@ class Served:
         return {row["name"]: row for row in rows}
 
     def wait_until_ready(self, *names: str) -> None:
-        ends_at = time.monotonic() + 60
-        while any(self.loaded().get(name, {}).get("state") != "ready" for name in names):
-            assert time.monotonic() < ends_at, self.loaded()
-            time.sleep(0.1)
+        def are_ready() -> bool:
+            loaded = self.loaded()
+            return all(loaded.get(name, {}).get("state") == "ready" for name in names)
+
+        wait_until(are_ready, self.loaded)
 
 
 @contextmanager

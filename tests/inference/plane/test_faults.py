@@ -6,8 +6,7 @@ import select
 import signal
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -20,6 +19,7 @@ from inference.plane import bodies
 from inference.plane.bodies import Crowded, Room, Seat, TooSlow, read_body
 from tests.inference.plane.conftest import Served
 from tests.ml.serve.workers import Asker
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("plane")]
 
@@ -27,13 +27,6 @@ PATH = "/api/v1/predict"
 WAVES, CLIENTS = 4, 250
 SPARE = 20  # a thread that asks the database for the first time opens three files
 MOST = 300  # MAX_INFERENCE_REQUESTS of this server
-
-
-def until(condition: Callable[[], bool], told: Callable[[], object] = lambda: "") -> None:
-    ends_at = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < ends_at, told()
-        time.sleep(0.05)
 
 
 def body(model: str, rows: int = 1, **more: Any) -> bytes:
@@ -92,9 +85,9 @@ def test_a_thousand_clients_that_leave_leave_nothing_behind(served: Served) -> N
         with ExitStack() as clients:
             for _ in range(CLIENTS):
                 clients.enter_context(connected(served, content))
-            until(lambda: waiting_rows(served) > 0)
-    until(lambda: waiting_rows(served) == 0)
-    until(lambda: open_files(served) <= files + SPARE, lambda: (files, open_files(served)))
+            wait_until(lambda: waiting_rows(served) > 0)
+    wait_until(lambda: waiting_rows(served) == 0)
+    wait_until(lambda: open_files(served) <= files + SPARE, lambda: (files, open_files(served)))
     assert is_answered(served, "large")
 
 
@@ -108,15 +101,15 @@ def test_stalled_uploads_keep_nobody_waiting_and_too_many_are_told(served: Serve
         more = [
             clients.enter_context(connected(served, b"{", announced=1000)) for _ in range(2 * SPARE)
         ]
-        until(lambda: len(select.select(more, [], [], 0)[0]) >= SPARE)
+        wait_until(lambda: len(select.select(more, [], [], 0)[0]) >= SPARE)
         answers = [each.recv(4096).lower() for each in select.select(more, [], [], 0)[0]]
         refused = [answer for answer in answers if b" 503 " in answer]
         assert refused
         assert all(b"retry-after: 1" in answer for answer in refused)
         # On a machine that is very busy some have stalled for long enough meanwhile.
         assert all(b" 503 " in answer or b" 408 " in answer for answer in answers)
-    until(lambda: open_files(served) <= files + SPARE)
-    until(lambda: is_answered(served))
+    wait_until(lambda: open_files(served) <= files + SPARE)
+    wait_until(lambda: is_answered(served))
 
 
 def test_a_body_that_does_not_come_is_408(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,12 +207,12 @@ def test_a_worker_killed_under_load_is_replaced_and_others_do_not_notice(served:
     for asker in askers:
         asker.start()
     try:
-        until(lambda: all(len(statuses) > 20 for statuses in seen.values()))
+        wait_until(lambda: all(len(statuses) > 20 for statuses in seen.values()))
         killed = served.loaded()["small"]["pid"]
         os.kill(killed, signal.SIGKILL)
-        until(lambda: 503 in seen["small"])
-        until(lambda: served.loaded()["small"]["pid"] not in (None, killed))
-        until(lambda: seen["small"][-1] == 200)
+        wait_until(lambda: 503 in seen["small"])
+        wait_until(lambda: served.loaded()["small"]["pid"] not in (None, killed))
+        wait_until(lambda: seen["small"][-1] == 200)
     finally:
         is_over.set()
         for asker in askers:

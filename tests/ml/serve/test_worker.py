@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from tests.ml.serve.models import (
 )
 from tests.ml.serve.workers import WorkerProcess, worker
 from tests.ml.train.language import make_base
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -303,10 +303,13 @@ def test_who_hangs_up_is_not_written_on(author: WorkerProcess) -> None:
         for number in range(5):
             asker.send({"kind": "generate", "id": number, "stream": True, "count": 4}, b'"add"')
         asker.receive()  # they are being written
-    ends_at = time.monotonic() + 60
-    while (now := stats_of(author))["cancelled"] == before or now["waiting"]:
-        assert time.monotonic() < ends_at
-    assert not now["failed"]
+
+    def is_quiet() -> bool:
+        now = stats_of(author)
+        return now["cancelled"] > before and not now["waiting"]
+
+    wait_until(is_quiet)
+    assert not stats_of(author)["failed"]
 
 
 def stats_of(started: WorkerProcess) -> dict[str, Any]:
