@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import psutil
 import pytest
 
 from mlserver.supervisor import MARKER
-from tests.servers import ROOT, environment, free_port, manage, run_django
+from tests.servers import ROOT, environment, free_port, kill, manage, run_django
 from tests.waiting import has_ended, wait_until
 
 MAKE_KEY = (
@@ -128,9 +127,7 @@ def serve(prepared: tuple[Path, str], tmp_path: Path) -> Iterator[Serve]:
         subject.process.wait()
     # Again until nobody is left: who was about to start another one has done so meanwhile.
     while left := [process for process in subject.services() if not has_ended(process)]:
-        for process in left:
-            with suppress(psutil.NoSuchProcess):  # it died with the one before
-                process.kill()
+        kill(left)
 
 
 def test_one_command_starts_everything_and_one_signal_ends_it_with_a_stream_open(

@@ -28,7 +28,7 @@ from models_registry.models import ModelVersion
 from sessions import services
 from tests.chaos.checks import FIELDS, check_files, weights_of
 from tests.chaos.driver import drive
-from tests.servers import environment, manage, run_django, start_django
+from tests.servers import environment, kill, manage, run_django, start_django
 
 pytestmark = [
     pytest.mark.slow,
@@ -121,8 +121,7 @@ def undisturbed(env: dict[str, str]) -> tuple[str, dict[str, Any]]:
 def _no_orphans(request: pytest.FixtureRequest, env: dict[str, str]) -> Iterator[None]:
     yield
     for run in (Path(env["VAR_DIR"]) / "runs").glob("*"):
-        for process in marked_processes(run):
-            process.kill()
+        kill(marked_processes(run))
 
 
 def check(

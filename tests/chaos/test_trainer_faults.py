@@ -22,6 +22,7 @@ from sessions.processes import process_tree
 from tests.chaos.checks import FIELDS, check_files, weights_of
 from tests.chaos.driver import drive
 from tests.ml.train.runs import history, make_run, train
+from tests.servers import kill
 
 pytestmark = pytest.mark.timeout(600)  # some start half a dozen trainers, one after the other
 EPOCHS = list(range(1, FIELDS["epochs"] + 1))
@@ -78,8 +79,7 @@ def start(owner: User, settings: Settings) -> Iterator[Callable[[], TrainingSess
 
     yield start_one
     for session in TrainingSession.objects.all():  # no trainer outlives its test
-        for process in process_tree(RunDir(session.run_path)):
-            process.kill()
+        kill(process_tree(RunDir(session.run_path)))
 
 
 def plan(point: str, action: str) -> str:

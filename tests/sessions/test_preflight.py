@@ -212,7 +212,7 @@ def test_a_dry_run_really_trains_and_leaves_nothing(
     assert answer.status_code == 200, answer.content
     measured = answer.json()["dry_run"]
     assert measured["error"] is None
-    assert 0 < measured["seconds_per_step"] < 1
+    assert measured["seconds_per_step"] > 0
     assert measured["peak_memory_bytes"] > 50 * 2**20
     assert measured["projected_seconds"] > measured["start_seconds"]
     assert list(settings.RUNS_DIR.iterdir()) == []

@@ -4,10 +4,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
-import psutil
 import pytest
 from django.contrib.auth.models import User
 from pytest_django import Settings
@@ -20,6 +18,7 @@ from sessions import services, supervision
 from sessions.models import EpochMetric, TrainingSession
 from sessions.processes import process_tree
 from sessions.supervision import abandon
+from tests.servers import kill
 from tests.waiting import has_ended, wait_until
 
 pytestmark = [pytest.mark.django_db, pytest.mark.slow]
@@ -33,7 +32,7 @@ def short_slices(settings: Settings) -> Iterator[None]:
     settings.SLICE_SECONDS = 0.5
     yield
     for session in TrainingSession.objects.all():  # no trainer outlives its test
-        kill_all(process_tree(RunDir(session.run_path)))
+        kill(process_tree(RunDir(session.run_path)))
     for launcher in supervision._launchers.values():
         launcher.kill()
         launcher.wait()
@@ -48,12 +47,6 @@ def start(owner: User) -> Callable[..., TrainingSession]:
         return services.start_session(owner=owner, config=config, **more)
 
     return start_one
-
-
-def kill_all(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):  # it died with the one before
-            process.kill()
 
 
 def claim() -> Job:
@@ -98,7 +91,7 @@ def test_a_killed_trainer_is_tried_again_and_goes_on(
     session = start({**QUICK, "epochs": 200})
     claim()
     work_until(session.pk, has_an_epoch)
-    kill_all(process_tree(RunDir(session.run_path)))
+    kill(process_tree(RunDir(session.run_path)))
     job = work_until(session.pk, is_not_running)
     assert (job.state, job.error_code) in [(State.QUEUED, "killed"), (State.QUEUED, "lost")]
     job = claim()
@@ -187,7 +180,7 @@ def test_one_that_always_dies_at_the_same_epoch_ends_as_poisoned(
         run = RunDir(session.run_path)
         while not (tree := process_tree(run)):
             jobs.run_slice(session.pk)
-        kill_all(tree)
+        kill(tree)
         job = work_until(session.pk, is_not_running)
         session.refresh_from_db()
     assert (job.state, job.error_code) == (State.FAILED, "poisoned")
@@ -289,7 +282,7 @@ def test_a_truncated_checkpoint_is_set_aside_and_the_one_before_used(
     claim()
     work_until(session.pk, has_an_epoch)
     run = RunDir(session.run_path)
-    kill_all(process_tree(run))
+    kill(process_tree(run))
     newest = run.complete_checkpoints()[-1]
     os.truncate(newest / "model.safetensors", 10)
     work_until(session.pk, is_not_running)

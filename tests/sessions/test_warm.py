@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from ml.rundir import RunDir
 from sessions import processes, services
 from sessions.processes import process_tree, start_warm
 from tests.ml.train.runs import events, make_flowers, make_run, train
+from tests.servers import kill
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -61,12 +62,16 @@ def warm(shared: tuple[psutil.Process, Path], settings: Settings) -> psutil.Proc
 
 
 @pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the warm trainer is quick enough is no question here."""
+    monkeypatch.setattr(processes, "WARM_SECONDS", 60)
+
+
+@pytest.fixture(autouse=True)
 def _nothing_left(tmp_path: Path) -> Iterator[None]:
     yield
     for folder in [*tmp_path.glob("run*"), *(tmp_path / "runs_dir").iterdir()]:
-        for process in process_tree(RunDir(folder)):
-            with suppress(psutil.NoSuchProcess):  # it died with the one before
-                process.kill()
+        kill(process_tree(RunDir(folder)))
         wait_until(partial(is_free, RunDir(folder)))
 
 
@@ -115,8 +120,7 @@ def test_a_launcher_that_is_asked_to_end_ends_its_trainer(
     run = make_run(tmp_path / "run", make_flowers(tmp_path / "data"), epochs=LONG)
     assert start_warm(run, 1, "train_1", {})
     processes.ask_to_end(run)  # at once: perhaps before there is a trainer
-    wait_until(lambda: not run.is_locked())
-    assert not warm.children(recursive=True)
+    wait_until(lambda: not run.is_locked() and not warm.children(recursive=True))
 
 
 def test_two_at_once(warm: psutil.Process, tmp_path: Path) -> None:
@@ -178,13 +182,13 @@ def test_a_session_that_is_cancelled_right_after_it_was_handed_over(
 def test_what_it_started_outlives_it_and_without_it_sessions_start_cold(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "WARM_SECONDS", 0.1)
     dataset = make_flowers(tmp_path / "data")
     first, late = (make_run(tmp_path / name, dataset, epochs=LONG) for name in ("run-1", "run-2"))
     with warm_trainer() as (warm, settings.TRAINER_SOCKET):
         assert start_warm(first, 1, "first", {})
         wait_until(lambda: bool(events(first, 1, "epoch")))
         warm.suspend()
+        monkeypatch.setattr(processes, "WARM_SECONDS", 0.1)
         assert not start_warm(late, 1, "late", {})  # and what it is asked then, it never does
         warm.resume()
         wait_until(lambda: len(warm.children()) == 1)

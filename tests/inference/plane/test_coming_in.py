@@ -1,8 +1,6 @@
 """Keys, roles, networks, limits and the log of attempts hold at the data plane as everywhere."""
 
-import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +9,7 @@ import httpx
 import pytest
 
 from tests.inference.plane.conftest import Served
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("plane")]
 
@@ -53,15 +52,6 @@ def ask(served: Served, key: str = "", **headers: str) -> httpx.Response:
     return httpx.post(served.url + PATH, json=BODY, headers={**sent, **headers}, timeout=60)
 
 
-def until(condition: Callable[[], bool]) -> float:
-    """How many seconds it took."""
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() < started + 60
-        time.sleep(0.05)
-    return time.monotonic() - started
-
-
 def test_refusals_are_those_of_django(served: Served) -> None:
     key = served.stack.key
     for answer, status in (
@@ -99,15 +89,14 @@ def test_what_happens_to_a_key_counts_soon(served: Served, values: dict[str, Any
     with httpx.Client(base_url=served.url, headers={"X-API-Key": key["key"]}, timeout=60) as client:
         assert client.post(PATH, json=BODY).status_code == 200
         change_key(served, key, **values)
-        seconds = until(lambda: client.post(PATH, json=BODY).status_code in (401, 403))
-    assert seconds < 30  # a second on a machine that has nothing else to do
+        wait_until(lambda: client.post(PATH, json=BODY).status_code in (401, 403))
 
 
 def test_a_key_ends_when_it_expires(served: Served) -> None:
-    expires_at = datetime.now(UTC) + timedelta(seconds=3)
+    expires_at = datetime.now(UTC) + timedelta(seconds=6)
     key = make_key(served, expires_at=expires_at.isoformat())
     assert ask(served, key["key"]).status_code == 200
-    until(lambda: ask(served, key["key"]).status_code == 401)
+    wait_until(lambda: ask(served, key["key"]).status_code == 401)
     assert datetime.now(UTC) > expires_at
 
 
@@ -125,7 +114,7 @@ def test_successes_of_a_minute_are_one_row_with_their_count(served: Served) -> N
             ]
             return found
 
-    until(lambda: sum(row["count"] for row in attempts() if row["success"]) == 20)
+    wait_until(lambda: sum(row["count"] for row in attempts() if row["success"]) == 20)
     rows = attempts()
     assert sum(row["success"] for row in rows) <= 2  # a minute may have ended meanwhile
     assert {row["endpoint"] for row in rows} == {PATH}
