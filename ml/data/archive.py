@@ -21,23 +21,27 @@ MAX_TOTAL_BYTES = 8 * 2**30
 LONGEST_NAME = 1_000
 
 
+ARCHIVE_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    OverflowError,
+    tarfile.TarError,
+)
+"""So many kinds of error zipfile and tarfile raise on damaged archives."""
+
+
 @contextmanager
 def zip_errors(kind: str) -> Iterator[None]:
-    """zipfile raises this many kinds of error on damaged archives; to a person they are one."""
+    """To a person they are one."""
     try:
         yield
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        struct.error,
-        NotImplementedError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        OverflowError,
-        tarfile.TarError,
-    ) as error:
+    except ARCHIVE_ERRORS as error:
         raise DataError(f"The {kind} archive is damaged or not a plain one: {error}") from error
 
 

@@ -5,6 +5,7 @@ else is refused with what to do instead. The folder it leaves holds nothing that
 """
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from ml.formats.sniff import Kind, sniff
 
 MODEL = "model"
 MAX_FILES = 10_000
+MAX_NAME_BYTES = 255  # NAME_MAX of Linux's file systems
 NAME = re.compile(r"[A-Za-z0-9_][\w .+-]{0,199}", re.ASCII)
 REFUSED: Mapping[Kind, str] = {
     "pickle": "is a pickle, which runs code when it is opened, and is never opened here; save the"
@@ -118,36 +120,41 @@ def _drop_hidden(target: Path) -> None:
 
 
 def _rewrite_saved(target: Path, kinds: dict[Path, Kind]) -> Facts:
-    """Weights of torch.save become safetensors, in the folder and in `kinds`. Where these are there
-    already, as in many folders of the Hub, the others are only looked through, and left out."""
+    """Weights of torch.save become safetensors, in the folder and in `kinds`. Where other weights
+    lie beside, as in many folders of the Hub, they are only looked through, and left out later."""
     saved = [path for path, kind in kinds.items() if kind == "saved"]
     if not saved:
         return {}
-    from ml.formats.state_dict import convert_state_dict  # numpy comes with it
+    from ml.formats.state_dict import convert_state_dict, look_through  # numpy comes with it
 
-    are_needed = "safetensors" not in kinds.values()
-    belong_to_config = len(saved) == 1 and (target / "config.json").is_file()
+    complete = {path.parent for path, kind in kinds.items() if _has_weights(path, kind)}
+    needed = [path for path in saved if path.parent not in complete]
+    belong_to_config = len(needed) == 1 and (target / "config.json").is_file()
     rewritten: dict[str, str] = {}
     for path in saved:
-        aside = path.with_name(f".{path.name}")
-        convert_state_dict(path, aside)
-        if not are_needed:
-            aside.unlink()
+        if path not in needed:
+            look_through(path)
             continue
         stem = "model" if belong_to_config else path.stem.replace("pytorch_model", "model")
         weights = path.with_name(f"{stem}.safetensors")
+        if len(os.fsencode(weights.name)) > MAX_NAME_BYTES:
+            raise ModelRefused(f"The file name {path.name[:100]!r} is too long; choose a shorter.")
         if weights.exists():
             raise ModelRefused(
                 f"{path.name} and another file would both become {weights.name}; bring one of them."
             )
-        aside.rename(weights)
+        convert_state_dict(path, weights)
         path.unlink()
         del kinds[path]
         kinds[weights] = "safetensors"
         rewritten[path.name] = weights.name
-    if are_needed and (index := target / "pytorch_model.bin.index.json") in kinds:
+    if needed and (index := target / "pytorch_model.bin.index.json") in kinds:
         _rewrite_index(index, rewritten)
     return {"rewritten": rewritten} if rewritten else {}
+
+
+def _has_weights(path: Path, kind: Kind) -> bool:
+    return kind in ("safetensors", "exported") or path.suffix == ".onnx"
 
 
 def _rewrite_index(path: Path, rewritten: Mapping[str, str]) -> None:

@@ -12,7 +12,8 @@ import json
 import math
 import pickletools
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,14 +21,16 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from ml.data.archive import ARCHIVE_ERRORS
 from ml.formats.header import DTYPE_BITS, LENGTH_BYTES
 from ml.formats.refusal import ModelRefused
 
 MAX_PICKLE_BYTES = 64 * 2**20
 WHERE_WEIGHTS_LIE = ("state_dict", "model_state_dict", "model")
-"""In a checkpoint that holds more than weights; the first that is there counts."""
-SHARED = 2
-"""Tensors that share a storage are written each; together at most so many times the file."""
+"""In a checkpoint that holds more than weights; the first that has tensors counts."""
+SHARED = 4
+"""Tensors that share a storage are written each, an embedding four times where encoder, decoder and
+head are tied to it; together at most so many times the file."""
 STORAGES = {
     "torch DoubleStorage": "F64",
     "torch FloatStorage": "F32",
@@ -94,20 +97,40 @@ def convert_state_dict(path: Path, target: Path) -> None:
 
     Raises ModelRefused where there is more than tensors and plain values, or it is damaged.
     """
+    with _opened(path) as parts:
+        tensors = _find_weights(read_pickle(parts.read("data.pkl", MAX_PICKLE_BYTES)))
+        if sum(each.size_bytes for each in tensors.values()) > SHARED * path.stat().st_size:
+            raise Unreadable("its tensors are larger than the file")
+        # One storage after the other: each is read once.
+        storages: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            storages.setdefault(tensor.storage, {})[name] = tensor
+        with target.open("wb") as file:
+            _write_header((item for group in storages.values() for item in group.items()), file)
+            for key, group in storages.items():
+                storage = parts.read(f"data/{key}")
+                for name, tensor in group.items():
+                    file.write(_take_values(name, tensor, storage))
+
+
+def look_through(path: Path) -> None:
+    """Raises ModelRefused where `path` asks for anything but tensors and plain values."""
+    with _opened(path) as parts:
+        read_pickle(parts.read("data.pkl", MAX_PICKLE_BYTES))
+
+
+# --- The ZIP ------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Parts]:
+    """What is wrong with it becomes a refusal."""
     try:
-        with zipfile.ZipFile(path) as archive, target.open("wb") as file:
-            members = _find_members(archive)
-            tensors = _find_weights(read_pickle(_read(archive, members, "data.pkl")))
-            if sum(each.size_bytes for each in tensors.values()) > SHARED * path.stat().st_size:
-                raise Unreadable("its tensors are larger than the file")
-            _write_header(tensors, file)
-            key, storage = "", b""
-            for name, tensor in tensors.items():
-                if tensor.storage != key:  # neighbours often share one
-                    key = tensor.storage
-                    storage = _read(archive, members, f"data/{key}", most=None)
-                file.write(_take_values(name, tensor, storage))
-    except (Unreadable, zipfile.BadZipFile, EOFError, ValueError, RuntimeError) as error:
+        with _reading():
+            archive = zipfile.ZipFile(path)
+        with archive:
+            yield Parts(archive)
+    except Unreadable as error:
         raise ModelRefused(
             f"{path.name} is a pickle, which runs code when it is opened, and is never opened here."
             f" Of the weights that torch.save(model.state_dict(), …) writes it could be read"
@@ -117,36 +140,41 @@ def convert_state_dict(path: Path, target: Path) -> None:
         ) from error
 
 
-# --- The ZIP ------------------------------------------------------------------------------
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Apart from writing, whose errors are the disk's."""
+    try:
+        yield
+    except ARCHIVE_ERRORS as error:
+        raise Unreadable(f"the archive is damaged ({str(error)[:200]})") from error
 
 
-def _find_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """By their names in the archive's only folder."""
-    infos = archive.infolist()
-    if not infos:
-        raise Unreadable("it is empty")
-    root = infos[0].filename.split("/", 1)[0] + "/"
-    found = {info.filename.removeprefix(root): info for info in infos}
-    if len(found) < len(infos) or not all(info.filename.startswith(root) for info in infos):
-        raise Unreadable("it holds a name twice, or several folders")
-    if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
-        raise Unreadable("its parts are compressed, which torch never does")
-    if "byteorder" in found and archive.read(found["byteorder"]) != b"little":
-        raise Unreadable("its numbers are not little-endian")
-    return found
+class Parts:
+    """The members of an archive, by their names in its only folder."""
 
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+        infos = archive.infolist()
+        if not infos:
+            raise Unreadable("it is empty")
+        root = infos[0].filename.split("/", 1)[0] + "/"
+        self._found = {info.filename.removeprefix(root): info for info in infos}
+        if len(self._found) < len(infos) or any(
+            not info.filename.startswith(root) for info in infos
+        ):
+            raise Unreadable("it holds a name twice, or several folders")
+        if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
+            raise Unreadable("its parts are compressed, which torch never does")
+        if "byteorder" in self._found and self.read("byteorder", 100) != b"little":
+            raise Unreadable("its numbers are not little-endian")
 
-def _read(
-    archive: zipfile.ZipFile,
-    members: Mapping[str, zipfile.ZipInfo],
-    name: str,
-    most: int | None = MAX_PICKLE_BYTES,
-) -> bytes:
-    if name not in members:
-        raise Unreadable(f"{name[:100]} is missing")
-    if most is not None and members[name].file_size > most:
-        raise Unreadable(f"{name} has {members[name].file_size:,} bytes; at most {most:,} are read")
-    return archive.read(members[name])
+    def read(self, name: str, most: float = math.inf) -> bytes:
+        if name not in self._found:
+            raise Unreadable(f"{name[:100]} is missing")
+        if (size := self._found[name].file_size) > most:
+            raise Unreadable(f"{name} has {size:,} bytes; at most {most:,} are read")
+        with _reading():
+            return self._archive.read(self._found[name])
 
 
 # --- The pickle ---------------------------------------------------------------------------
@@ -200,7 +228,7 @@ class _Reader:
                 self._top(list).extend(values)
             case "SETITEM" | "SETITEMS":
                 values = self._pop(2) if instruction == "SETITEM" else self._pop_to_mark()
-                if not all(type(key) in (str, int) for key in values[::2]):
+                if not all(map(_is_key, values[::2])):
                     raise ValueError("a name is no text")  # and may be endless to hash
                 self._top(dict).update(zip(values[::2], values[1::2], strict=True))
             case "BINPUT" | "LONG_BINPUT":
@@ -241,6 +269,11 @@ class _Reader:
         return self.stack[-1]
 
 
+def _is_key(value: Any) -> bool:
+    """Texts, and the small numbers of optimizers: those that are large all hash alike."""
+    return type(value) is str or (type(value) is int and abs(value) < 2**32)
+
+
 def _known(name: str) -> Name:
     if name not in FUNCTIONS | STORAGES.keys() | LATER_DTYPES.keys():
         raise Unreadable(f"it calls for {name.replace(' ', '.')[:100]}")
@@ -261,33 +294,50 @@ def _call(function: Any, arguments: Any) -> Any:
             return {}
         case Name("torch._utils _rebuild_parameter"), (Tensor() as tensor, _, _):
             return tensor
-        case Name("torch._utils _rebuild_tensor_v2"), (Tensor() as whole, at, shape, strides, *_):
+        case (
+            Name("torch._utils _rebuild_tensor_v2"),
+            (Tensor() as whole, at, shape, strides, _, _, *changed),
+        ):
+            _require_plain(changed)
             return replace(whole, offset=at, shape=shape, strides=strides)
         case (
             Name("torch._utils _rebuild_tensor_v3"),
-            (Tensor() as whole, at, shape, strides, _, _, Name(kind), *_),
+            (Tensor() as whole, at, shape, strides, _, _, Name(kind), *changed),
         ):
+            _require_plain(changed)
             dtype = LATER_DTYPES[kind]
             return replace(whole, dtype=dtype, offset=at, shape=shape, strides=strides)
     raise ValueError("something is called with what it does not take")
+
+
+def _require_plain(changed: list[Any]) -> None:
+    if any(changed):
+        raise Unreadable(
+            "a tensor is conjugated or negated: .resolve_conj().resolve_neg() makes it plain"
+        )
 
 
 # --- The tensors --------------------------------------------------------------------------
 
 
 def _find_weights(content: Any) -> dict[str, Tensor]:
-    if isinstance(content, dict) and not _tensors_of(content):
-        content = next((content[name] for name in WHERE_WEIGHTS_LIE if name in content), None)
-    found = _tensors_of(content) if isinstance(content, dict) else {}
-    if not found:
+    """All that lies beside them in a checkpoint is left out; what lies among them is refused."""
+    inside = content if isinstance(content, dict) else {}
+    candidates: list[Any] = [*map(inside.get, WHERE_WEIGHTS_LIE), content]
+    found = next(filter(_has_tensors, candidates), None)
+    if found is None:
         raise Unreadable("it holds no tensors with names")
     for name, tensor in found.items():
+        if not isinstance(name, str) or name == "__metadata__":
+            raise Unreadable(f"a tensor cannot have the name {str(name)[:100]!r}")
+        if not isinstance(tensor, Tensor):
+            raise Unreadable(f"{name[:100]!r} among its tensors is none")
         _check(name, tensor)
-    return found
+    return dict(found)
 
 
-def _tensors_of(content: Mapping[Any, Any]) -> dict[str, Tensor]:
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+def _has_tensors(content: Any) -> bool:
+    return isinstance(content, dict) and any(isinstance(each, Tensor) for each in content.values())
 
 
 def _check(name: str, tensor: Tensor) -> None:
@@ -300,10 +350,10 @@ def _check(name: str, tensor: Tensor) -> None:
         raise Unreadable(f"{name[:100]!r} has not as many strides as sizes")
 
 
-def _write_header(tensors: Mapping[str, Tensor], file: BinaryIO) -> None:
+def _write_header(tensors: Iterable[tuple[str, Tensor]], file: BinaryIO) -> None:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
-    for name, tensor in tensors.items():
+    for name, tensor in tensors:
         start, end = end, end + tensor.size_bytes
         header[name] = {
             "dtype": tensor.dtype,

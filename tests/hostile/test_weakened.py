@@ -28,8 +28,7 @@ VERB = "from ml.run.verbs import run_verb; print(json.dumps(run_verb(verb, paylo
 # What is taken out, for a case that is then accepted.
 CHECKS = {
     "a pickle in a ZIP": (
-        "from ml.formats import state_dict;"
-        " state_dict.convert_state_dict = lambda path, target: target.touch()"
+        "from ml.formats import state_dict; state_dict.look_through = lambda path: None"
     ),
     "4 GiB from a few bytes": (
         "from ml.formats import onnx_file; onnx_file._check_sizes = lambda *a: None"

@@ -257,6 +257,39 @@ def test_where_both_are_there_safetensors_are_kept(tmp_path: Path) -> None:
     assert "rewritten" not in found["facts"]
 
 
+def test_safetensors_of_another_folder_are_other_weights(tmp_path: Path) -> None:
+    files = t5_folder(
+        **{"pytorch_model.bin": saved(), "2_Dense/model.safetensors": weights(w=(2,))}
+    )
+    del files["model.safetensors"]
+    found = take(tmp_path, {"t5.zip": pack_zip(files)})
+
+    assert found["facts"]["rewritten"] == {"pytorch_model.bin": "model.safetensors"}
+
+
+def test_the_state_of_an_optimizer_beside_the_weights_is_left_out(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    torch.save({"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"lr": 1e-3}]}, stream)
+    found = take(
+        tmp_path, {"net.safetensors": weights(w=(2, 3)), "optimizer.pt": stream.getvalue()}
+    )
+
+    assert found["facts"] == {"parameter_count": 6, "left_out": ["optimizer.pt"]}
+    assert kept(tmp_path) == ["net.safetensors"]
+
+
+def test_weights_beside_an_onnx_model_are_left_out_under_their_own_name(tmp_path: Path) -> None:
+    found = take(tmp_path, {"m.onnx": onnx_bytes(), "net.pth": saved()})
+
+    assert found["facts"]["left_out"] == ["net.pth"]
+    assert "rewritten" not in found["facts"]
+
+
+def test_a_name_that_would_become_too_long_is_refused(tmp_path: Path) -> None:
+    files = {"a.zip": pack_zip({f"{'n' * 250}.pth": saved()})}
+    assert "too long" in refusal(tmp_path, files).message
+
+
 def test_a_network_of_this_server_with_weights_of_torch_save(tmp_path: Path) -> None:
     folder = write_network(tmp_path / "network")
     files = {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import pickle
 import tempfile
 import zipfile
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from ml.formats.refusal import ModelRefused
-from ml.formats.state_dict import MAX_PICKLE_BYTES, convert_state_dict
+from ml.formats.state_dict import MAX_PICKLE_BYTES, Parts, convert_state_dict
 from tests.hostile.files import MARKER, Evil, is_owned
 from tests.models_registry.brought import pack_zip
 
@@ -88,6 +89,38 @@ def test_of_a_checkpoint_the_weights_are_taken(tmp_path: Path, name: str) -> Non
     assert_same(convert(tmp_path, content), weights)
 
 
+@pytest.mark.parametrize("beside", [{"best_acc1": torch.tensor(0.7)}, {"state_dict": None}])
+def test_a_tensor_beside_them_does_not_hide_the_weights(
+    tmp_path: Path, beside: dict[str, Any]
+) -> None:
+    weights = {"w": torch.ones(2)}
+    assert_same(convert(tmp_path, saved({**beside, "model": weights})), weights)
+
+
+def test_an_embedding_that_is_tied_four_times(tmp_path: Path) -> None:
+    whole = torch.rand(500, 64)
+    tied = dict.fromkeys(("shared", "encoder", "decoder", "lm_head"), whole)
+    assert_same(convert(tmp_path, saved(tied)), tied)
+
+
+def test_two_storages_in_turn_are_read_once_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+    read = Parts.read
+
+    def noted(parts: Parts, name: str, most: float = math.inf) -> bytes:
+        reads.append(name)
+        return read(parts, name, most)
+
+    monkeypatch.setattr(Parts, "read", noted)
+    one, other = torch.arange(50), torch.arange(50.0)
+    turns = {f"{at}{of.dtype}": of[at] for at in range(50) for of in (one, other)}
+    found = convert(tmp_path, saved(turns))
+    assert_same({name: found[name] for name in turns}, turns)
+    assert reads == ["byteorder", "data.pkl", "data/0", "data/1"]
+
+
 def test_what_a_later_protocol_of_pickle_writes(tmp_path: Path) -> None:
     weights = {"w": torch.arange(3)}
     assert_same(convert(tmp_path, saved(weights, pickle_protocol=5)), weights)
@@ -117,6 +150,14 @@ DOUBLED = b"\x80\x02)" + b"q\x00h\x00\x86" * 10_000
 """A tuple of the same tuple twice, 10,000 times over: nobody may look into it."""
 
 REFUSED: dict[str, tuple[bytes, str]] = {
+    "a tensor in a dictionary among others": (
+        saved({"a": torch.ones(1), "sub": {"b": torch.ones(1)}}),
+        "'sub' among its tensors is none",
+    ),
+    "a number as a name": (saved({0: torch.ones(1), "0": torch.zeros(1)}), "the name '0'"),
+    "the header's own name": (saved({"__metadata__": torch.ones(1)}), "__metadata__"),
+    "a conjugated tensor": (saved({"w": torch.tensor([1 + 2j]).conj()}), "resolve_conj"),
+    "a negated tensor": (saved({"w": torch.tensor([1 + 2j]).conj().imag}), "resolve_neg"),
     "a whole module": (saved(torch.nn.ReLU()), "torch.nn.modules.activation.ReLU"),
     "a list": (saved([torch.ones(2)]), "no tensors with names"),
     "an optimizer": (saved({"state": {0: torch.ones(2)}}), "no tensors with names"),
@@ -148,6 +189,10 @@ PICKLES: dict[str, tuple[bytes, str]] = {
     "no end": (b"\x80\x02}q\x00", "damaged"),
     "two values": (b"\x80\x02}}.", "damaged"),
     "nothing": (b"", "damaged"),
+    "numbers that hash alike": (
+        b"\x80\x02}\x8a\x08" + (2**61 - 1).to_bytes(8, "little") + b"Ns.",
+        "name",
+    ),
     "no mark": (b"\x80\x02t.", "damaged"),
     "an empty memo": (b"\x80\x02h\x05.", "damaged"),
     "doubled": (DOUBLED + b".", "no tensors with names"),
@@ -166,6 +211,22 @@ def test_anything_else_is_refused_by_its_name(tmp_path: Path, name: str) -> None
 
 
 SOUND = saved({"a": torch.ones(3, 2), "b": torch.ones(2, dtype=torch.bfloat16)})
+
+
+def test_a_place_that_no_file_has(tmp_path: Path) -> None:
+    """ZIP64 may say that a member begins at 2 ** 62, where no file can be read."""
+    content = bytearray(SOUND)
+    entry = content.index(b"PK\1\2")
+    extra = b"\1\0\x08\0" + (2**62).to_bytes(8, "little")
+    name_bytes = int.from_bytes(content[entry + 28 : entry + 30], "little")
+    content[entry + 30 : entry + 32] = len(extra).to_bytes(2, "little")
+    content[entry + 42 : entry + 46] = b"\xff" * 4
+    end = content.rindex(b"PK\5\6")
+    size = int.from_bytes(content[end + 12 : end + 16], "little") + len(extra)
+    content[end + 12 : end + 16] = size.to_bytes(4, "little")
+    content[entry + 46 + name_bytes : entry + 46 + name_bytes] = extra
+    with pytest.raises(ModelRefused, match="the archive is damaged"):
+        convert(tmp_path, bytes(content))
 
 
 @settings(max_examples=300, deadline=None)
