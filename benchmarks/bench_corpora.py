@@ -1,6 +1,6 @@
 """The built-in corpora at full scale: how good the two demo models of code become.
 
-    python benchmarks/bench_corpora.py [classifier|generator]      (both: half an hour of CPU)
+    python -m benchmarks.bench_corpora [classifier|generator]      (both: half an hour of CPU)
 
 Goals: the classifier .79 right by template and .89 by file; the generator at most 1.13 bits per
 byte on unseen files, and 51 of 60 prompts that complete to code that parses at a temperature of
@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 os.environ["VAR_DIR"] = tempfile.mkdtemp(prefix="bench-")
 os.environ["DJANGO_SETTINGS_MODULE"] = "mlserver.settings"
 

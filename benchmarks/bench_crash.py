@@ -1,6 +1,6 @@
 """How long the death of a trainer goes unseen.
 
-    python benchmarks/bench_crash.py --rounds 10     (a real server in a temporary folder)
+    python -m benchmarks.bench_crash --rounds 10     (a real server in a temporary folder)
 
 Goals (design, training.md): a trainer that crashed is seen within 5 s; one that vanished together
 with its launcher and the workers that supervise it, as with its machine, within 60 s. Seen is when
@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import psutil
 

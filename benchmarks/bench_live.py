@@ -1,6 +1,6 @@
 """How long an event of a trainer takes to become a number in somebody's browser.
 
-    python benchmarks/bench_live.py --seconds 60    (a real server in a temporary folder; Chromium)
+    python -m benchmarks.bench_live --seconds 60    (a real server in a temporary folder; Chromium)
 
 Goal (design, training.md): at most 1 s. Every step and epoch that the trainer wrote into its
 journal counts, from its own moment to the moment at which the page showed it or a later one.
@@ -11,13 +11,10 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import sys
 import tempfile
 from bisect import bisect_left
 from datetime import datetime
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from playwright.sync_api import Page, expect, sync_playwright
 

@@ -1,6 +1,6 @@
 """Dense metrics: points a second into the database, milliseconds for a reduced series.
 
-    python benchmarks/bench_metrics.py        (SQLite in a temporary folder)
+    python -m benchmarks.bench_metrics        (SQLite in a temporary folder)
 
 Goals (design, training.md): at least 20,000 points/s in batches; a series of 20,000 points
 reduced to 1,000 buckets in at most 100 ms.
@@ -8,12 +8,9 @@ reduced to 1,000 buckets in at most 100 ms.
 
 import os
 import statistics
-import sys
 import tempfile
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["VAR_DIR"] = tempfile.mkdtemp(prefix="bench-")
 os.environ["DJANGO_SETTINGS_MODULE"] = "mlserver.settings"
 

@@ -1,6 +1,6 @@
 """From the request for a training to its first step, with a warm trainer and without.
 
-    python benchmarks/bench_start.py --rounds 5         (two real servers in temporary folders)
+    python -m benchmarks.bench_start --rounds 5         (two real servers in temporary folders)
 
 Goal (design, training.md): at most 2 s with a warm trainer. Rounds alternate between the two
 servers, so that whatever else the machine does falls on both; the first step's time is the
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,8 +18,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.figures import begin, tell
 from ml.rundir import RunDir, read_events

@@ -1,6 +1,6 @@
 """Event streams of one web process: memory, threads and CPU they cost, how late events come.
 
-    python benchmarks/bench_streams.py --streams 400        (a real server in a temporary folder)
+    python -m benchmarks.bench_streams --streams 400        (a real server in a temporary folder)
 
 Goals (design, interface.md): 400 streams at once in about 100 MB, while other requests are
 answered as ever; a reading is in the browser within a second.
@@ -11,14 +11,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
-import sys
 import tempfile
 import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import httpx
 import orjson

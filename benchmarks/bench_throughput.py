@@ -1,6 +1,6 @@
 """Training under supervision against the same training by hand, side by side.
 
-    python benchmarks/bench_throughput.py --rounds 6      (SQLite in a temporary folder)
+    python -m benchmarks.bench_throughput --rounds 6      (SQLite in a temporary folder)
 
 Goal (design, training.md): supervised at least 0.98 of the throughput of the bare trainer.
 Both sides of a round run one after the other, now the one first and now the other, so that
@@ -17,9 +17,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["VAR_DIR"] = tempfile.mkdtemp(prefix="bench-")
 os.environ["DJANGO_SETTINGS_MODULE"] = "mlserver.settings"
 os.environ["LOG_LEVEL"] = "ERROR"  # the table alone
@@ -38,6 +36,7 @@ from datasets.models import DatasetVersion
 from datasets.services import register_builtin
 from jobs.models import Job, State
 from jobs.services import claim_next, run_slice
+from ml.environment import SLEEP_EARLY
 from ml.rundir import RunDir
 from sessions.run_config import run_config
 from sessions.services import check_config, start_session
@@ -100,7 +99,7 @@ def train_bare(version: DatasetVersion, number: int) -> Cost:
 def environment() -> dict[str, str]:
     """As a launcher's trainer has it."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    return {**kept, "PYTHONSAFEPATH": "1", "GOMP_SPINCOUNT": "10000"}
+    return {**kept, "PYTHONSAFEPATH": "1", **SLEEP_EARLY}
 
 
 def train_supervised(owner: User) -> Cost:

@@ -1,7 +1,7 @@
 """Pictures of every page of a running server, light, dark and on a phone.
 
     VAR_DIR=… python manage.py serve &
-    python benchmarks/screenshots.py http://127.0.0.1:8000 --user admin --out docs/pictures
+    python -m benchmarks.screenshots http://127.0.0.1:8000 --user admin --out docs/pictures
 
 Asks for the password, or takes it from SCREENSHOT_PASSWORD. Objects are the newest that exist.
 """

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from functools import cache
 from http.client import responses
 from typing import Any
+from weakref import ref
 
 WHOLE = "mlserver.whole"
 """The extension's name."""
@@ -16,16 +17,17 @@ WHOLE = "mlserver.whole"
 
 class Whole:
     """Of one request. `cycle` is uvicorn's RequestResponseCycle, which goes on as if it had done
-    this itself."""
+    this itself. It holds the scope that this lies in: a second arrow back would leave every
+    request to the garbage collector."""
 
     __slots__ = ("_cycle",)
 
     def __init__(self, cycle: Any) -> None:
-        self._cycle = cycle
+        self._cycle = ref(cycle)
 
     def take_body(self) -> bytes | None:
         """None: it has not come to its end, or the client is gone; `receive` tells."""
-        cycle = self._cycle
+        cycle: Any = self._cycle()
         if cycle.more_body or cycle.disconnected:
             return None
         cycle.waiting_for_100_continue = False  # it did not wait
@@ -35,9 +37,9 @@ class Whole:
 
     def answer(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
         """With the body's length among the headers. False: it must be sent in parts, since the
-        client is slow to read, or gone."""
-        cycle = self._cycle
-        if cycle.disconnected or cycle.flow.write_paused:
+        client is slow to read, or gone, or asked for the head alone."""
+        cycle: Any = self._cycle()
+        if cycle.disconnected or cycle.flow.write_paused or cycle.scope["method"] == "HEAD":
             return False
         lines = [_status_line(status)]
         for name, value in (*cycle.default_headers, *headers):
@@ -47,6 +49,7 @@ class Whole:
         head = b"".join(lines)
         if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines):
             raise ValueError("A header has a line break in it.")
+        cycle.waiting_for_100_continue = False  # it need not send the rest
         cycle.response_started = cycle.response_complete = True
         cycle.transport.write(b"%b\r\n%b" % (head, body))
         cycle.message_event.set()

@@ -133,7 +133,8 @@ class ModelPiecesSerializer(_NewModel):
 
 class ModelUploadSerializer(_NewModel):
     """A ZIP or TAR of a Hugging Face folder with safetensors, an ONNX file with its data files, a
-    program of torch.export.save (.pt2), a safetensors file, or a model folder of this server."""
+    program of torch.export.save (.pt2), a safetensors file, weights of torch.save (.pth), or a
+    model folder of this server."""
 
     file = serializers.ListField(
         child=serializers.FileField(allow_empty_file=True),

@@ -42,6 +42,7 @@ TOO_LARGE = (
     f"The dataset is too large to be opened within {LOOK_SECONDS} seconds, so the sizes are"
     " reckoned; the training itself takes the time that it needs."
 )
+FLOAT32_BYTES = 4
 TIGHT = 0.9  # of what is free: estimates are not that exact
 
 
@@ -204,13 +205,21 @@ def _disk(
     if sizes is None:
         fits = None if free >= MINIMUM_FREE_BYTES else False
         return {"needed_bytes": None, "free_bytes": free, "fits": fits, "reason": reason}
-    # A token of four bytes stands for about four letters, and so does a number; images stay as
-    # they are.
-    prepared_bytes = 0 if version.kind == "image" else version.size_bytes
-    disk = estimate_disk(config, sizes, prepared_bytes)
+    disk = estimate_disk(config, sizes, _prepared_bytes(version))
     fits = disk.needed_bytes + MINIMUM_FREE_BYTES <= free
     known = {"needed_bytes": disk.needed_bytes, "free_bytes": free, "fits": fits, "reason": None}
     return {**known, **asdict(disk)}
+
+
+def _prepared_bytes(version: DatasetVersion) -> int:
+    """What a recipe lays aside in the run directory."""
+    match version.kind:
+        case "image":
+            return 0  # they are read where they lie
+        case "table":
+            return version.sample_count * len(version.schema["columns"]) * FLOAT32_BYTES
+        case _:  # a token of four bytes stands for about four letters
+            return version.size_bytes
 
 
 def describe_queue(owner: User, priority: int) -> dict[str, Any]:

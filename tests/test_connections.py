@@ -6,12 +6,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any, cast
+from weakref import ref
 
 import httpx
 import psutil
 import pytest
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from mlserver.connections import SPARE_FILES
+from mlserver.whole import WHOLE, Whole
 from tests.servers import ROOT, free_port
 from tests.waiting import wait_until
 
@@ -33,9 +37,9 @@ async def application(scope, receive, send):
         whole = scope["extensions"][WHOLE]
         body = whole.take_body()
         told = [(b"content-length", b"%d" % len(body or b"late")), (b"x-a", scope["query_string"])]
-        assert whole.answer(200, [(each[0], each[1].replace(b"~", b"\\n")) for each in told],
-                            body or b"late")
-        return
+        if whole.answer(200, [(each[0], each[1].replace(b"~", b"\\n")) for each in told],
+                        body or b"late"):
+            return
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"hello"})
 
@@ -81,8 +85,14 @@ def serving(head_seconds: float) -> Iterator[Server]:
         server.end()
 
 
-def asking(body: bytes, *headers: bytes, path: bytes = b"/whole", version: bytes = b"1.1") -> bytes:
-    lines = [b"POST %b HTTP/%b" % (path, version), b"Host: here", *headers]
+def asking(
+    body: bytes,
+    *headers: bytes,
+    method: bytes = b"POST",
+    path: bytes = b"/whole",
+    version: bytes = b"1.1",
+) -> bytes:
+    lines = [b"%b %b HTTP/%b" % (method, path, version), b"Host: here", *headers]
     return b"\r\n".join([*lines, b"Content-Length: %d" % len(body), b"", body])
 
 
@@ -161,6 +171,24 @@ def test_several_requests_at_once_are_answered_in_their_order() -> None:
             b"end",
         ]
         assert answers.count(b"connection: close") == 1
+
+
+def test_who_asks_for_the_head_alone_gets_no_body() -> None:
+    with serving(head_seconds=3600) as server, server.connect() as client:
+        client.sendall(asking(b"", method=b"HEAD") + asking(b"end", b"Connection: close"))
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+        _, _, rest = answer.partition(b"\r\n\r\n")
+        assert rest.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert rest.endswith(b"\r\n\r\nend")
+
+
+def test_a_request_that_is_over_leaves_nothing_to_collect() -> None:
+    scope: Any = {}
+    cycle = RequestResponseCycle(scope, *[cast(Any, None)] * 10)
+    scope["extensions"] = {WHOLE: Whole(cycle)}
+    is_left = ref(cycle)
+    del cycle
+    assert is_left() is None
 
 
 def test_an_old_client_is_answered_and_left() -> None:

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import psutil
 
-PATIENCE_SECONDS = 250  # less than any test's own limit: what is missing is told
-PAUSE_SECONDS = 0.02
+PATIENCE_SECONDS = 250  # less than a test's own limit: what the first one missed is told
+PAUSES_SECONDS = (0.01, 0.3)  # longer and longer: some looks cost more than what they wait for
 
 Found = TypeVar("Found")
 
@@ -19,9 +19,11 @@ def wait_until(
 ) -> Found:
     """What `look` finds as soon as it is true; `told` says what there was instead."""
     ends_at = time.monotonic() + seconds
+    pause, longest = PAUSES_SECONDS
     while not (found := look()):
         assert time.monotonic() < ends_at, told()
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(pause)
+        pause = min(1.2 * pause, longest)
     return found
 
 

@@ -189,8 +189,8 @@ def _judge(target: Path, kinds: Mapping[Path, Kind], trust: Trust) -> Facts:
     shown = ", ".join(list(names)[:5])
     raise ModelRefused(
         f"{shown} is not a model that can be kept: bring a Hugging Face folder with safetensors"
-        " (as ZIP or TAR), an ONNX file, a program of torch.export.save, a safetensors file, or a"
-        " model folder of this server.",
+        " (as ZIP or TAR), an ONNX file, a program of torch.export.save, a safetensors file,"
+        " weights of torch.save, or a model folder of this server.",
         code="unknown_format",
     )
 

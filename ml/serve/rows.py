@@ -40,8 +40,8 @@ class Rows(Protocol):
 
 class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Keys and values of each token, (rows, heads, tokens, width): a window in room for more rows
-    and tokens, so that hardly anything is copied when a token or a row comes or goes. DynamicLayer
-    copies everything each time, which a small model notices.
+    and tokens, so that hardly anything is copied when a token or a row comes or goes, once there is
+    room. DynamicLayer copies everything each time, which a small model notices.
 
     All rows end in the last column. Shorter ones begin with zeros there, which are masked: what
     another row left behind could be infinite, and shine through the mask.
