@@ -77,6 +77,7 @@ def test_a_preflight_says_what_a_training_would_take_and_starts_nothing(
     assert report["memory"]["parts"]["parameters"] == 4675
     assert report["memory"]["needed_bytes"] < report["memory"]["free_bytes"]
     assert report["disk"]["checkpoint_bytes"] == 4675 * 4 * 3
+    assert report["disk"]["prepared_bytes"] == 150 * 5 * 4  # cells of 4 bytes
     assert report["queue"]["starts_at_once"] is True
     assert report["time"]["seconds"] is None
     assert "No session of recipe network" in report["time"]["reason"]
