@@ -107,10 +107,10 @@ async def stream(
 ) -> AsyncIterator[bytes]:
     """Chunks until the reader leaves, is no longer allowed, or the topic `ends_with` ends."""
     with place:
-        yield RECONNECT
         hub = get_hub()
         subscription, first = await hub.subscribe(topics, last_event_id)
         try:
+            yield RECONNECT  # the first word: from here on nothing is missed
             for message in first:
                 yield message.chunk
             is_over = any(_is_end(message, ends_with) for message in first)

@@ -6,6 +6,7 @@ supervisor may die at any moment: the next one finds the lock held and goes on r
 
 from __future__ import annotations
 
+import math
 import subprocess
 import time
 from pathlib import Path
@@ -37,6 +38,7 @@ from sessions.run_config import run_config
 from sessions.services import TOO_LITTLE_SPACE, has_space
 
 CANCEL_PATIENCE_SECONDS = 1.5
+READ_SECONDS = 1.0  # for so long one look reads what a trainer writes
 ABANDON_SECONDS = 4.0  # a launcher gives its trainer three
 
 # Kept so that a dead one is reaped, and a living one is not started twice before its lock.
@@ -85,7 +87,9 @@ def _advance(session: TrainingSession, run: RunDir, lease: Lease) -> bool:
     if is_locked:
         _pass_on(session.job, run)
         end_if_hung(session, run, lease)
-    while ingest(session, run, lease):
+    # A trainer that writes as fast as this reads must not keep its own wishes waiting.
+    ends_at = time.monotonic() + (READ_SECONDS if is_locked else math.inf)
+    while ingest(session, run, lease) and time.monotonic() < ends_at:
         pass
     if not is_locked:
         finish(session, run, lease)

@@ -80,7 +80,7 @@ def start_django(code: str, env: dict[str, str]) -> subprocess.Popen[str]:
 def run_django(code: str, env: dict[str, str]) -> Any:
     """What the code prints last, as JSON."""
     process = start_django(code, env)
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0
     return json.loads(out.splitlines()[-1]) if out.strip() else None
 
@@ -93,7 +93,7 @@ def manage(*arguments: str, env: dict[str, str]) -> str:
         check=True,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=PATIENCE_SECONDS,
     )
     return done.stdout
 
@@ -110,7 +110,7 @@ class Stack:
 
     def client(self) -> httpx.Client:
         return httpx.Client(
-            base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=30
+            base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=120
         )
 
     def wait_for(
@@ -162,7 +162,7 @@ def serving(var_dir: Path, **more: str) -> Iterator[Stack]:
     finally:
         stack.process.send_signal(signal.SIGTERM)
         try:
-            stack.process.wait(60)
+            stack.process.wait(PATIENCE_SECONDS)
         finally:
             kill(stack.processes())
 

@@ -85,6 +85,13 @@ def serving(head_seconds: float) -> Iterator[Server]:
         server.end()
 
 
+def hears(client: socket.socket) -> bytes:
+    try:
+        return client.recv(1)
+    except ConnectionResetError:  # what it said was not even read
+        return b""
+
+
 def asking(
     body: bytes,
     *headers: bytes,
@@ -126,7 +133,7 @@ def test_whoever_says_nothing_is_let_go() -> None:
     with serving(head_seconds=0.3) as server, ExitStack() as crowd:
         files = server.open_files()
         silent = [crowd.enter_context(server.connect(sent)) for sent in (b"", b"GET / HT") * 20]
-        assert [each.recv(1) for each in silent] == [b""] * 40
+        assert not any(map(hears, silent))
         wait_until(lambda: server.open_files() <= files)
 
 

@@ -3,7 +3,7 @@
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import httpx
@@ -14,7 +14,7 @@ from ml.rundir import RunDir
 from tests.servers import Stack, answers, kill, serving
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults"), pytest.mark.timeout(600)]
 
 LOCKED_SECONDS = 15
 LONG = {"dataset": "digits", "architecture": "mlp", "epochs": 10_000, "batch_size": 64}
@@ -83,11 +83,11 @@ def is_ready(stack: Stack) -> bool:
 
 def cluster(stack: Stack, name: str) -> list[psutil.Process]:
     """The processes of one task cluster, its main process first."""
-    found = [
-        process
-        for process in stack.processes("qcluster")
-        if process.environ().get("Q_CLUSTER_NAME", "default") == name
-    ]
+    found = []
+    for process in stack.processes("qcluster"):
+        with suppress(psutil.NoSuchProcess):  # one that is replaced after many tasks
+            if process.environ().get("Q_CLUSTER_NAME", "default") == name:
+                found.append(process)
     return sorted(found, key=lambda process: process.create_time())
 
 

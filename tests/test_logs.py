@@ -19,6 +19,7 @@ from accounts.services import create_key
 from mlserver import logs
 from mlserver.logs import Console, JsonFormatter, SharedFile, TextFormatter, scrub
 from tests import factories
+from tests.waiting import PATIENCE_SECONDS
 
 
 def record(message: object, *arguments: Any, **extra: Any) -> logging.LogRecord:
@@ -137,7 +138,7 @@ def test_several_processes_write_and_rotate_without_losing_or_tearing_a_line(
 ) -> None:
     path = tmp_path / "server.log"
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), name]) for name in "abc"]
-    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    assert [writer.wait(PATIENCE_SECONDS) for writer in writers] == [0, 0, 0]
     lines = [
         line for part in tmp_path.glob("server.log*") for line in part.read_text().splitlines()
     ]

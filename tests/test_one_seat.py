@@ -10,7 +10,7 @@ from sessions.processes import process_tree
 from tests.servers import Stack, serving
 from tests.waiting import has_ended, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("one-seat"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("one-seat"), pytest.mark.timeout(600)]
 
 QUICK = {"dataset": "iris", "epochs": 2}
 LONG = {"dataset": "iris", "epochs": 10_000}

@@ -18,7 +18,7 @@ import pytest
 
 from mlserver.supervisor import MARKER
 from tests.servers import ROOT, environment, free_port, kill, manage, run_django
-from tests.waiting import has_ended, wait_until
+from tests.waiting import PATIENCE_SECONDS, has_ended, wait_until
 
 MAKE_KEY = (
     "import json\n"
@@ -185,7 +185,7 @@ def test_a_second_server_on_the_same_folder_is_refused(serve: Serve) -> None:
         env=serve.env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
     )
     assert refused.returncode == 1
     assert serve.process is not None
@@ -214,7 +214,7 @@ def test_a_killed_server_takes_its_services_along_and_the_next_start_finds_a_fre
 def test_a_database_that_is_not_up_to_date_is_a_sentence(tmp_path: Path) -> None:
     subject = Serve(tmp_path, "no key")
     process = subject.start()
-    assert process.wait(60) == 1
+    assert process.wait(PATIENCE_SECONDS) == 1
     assert "run 'manage.py migrate' first" in subject.log.read_text()
 
 
@@ -223,7 +223,7 @@ def test_a_port_in_use_is_a_sentence(serve: Serve) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         process = serve.start(port=taken.getsockname()[1])
-        assert process.wait(60) == 1
+        assert process.wait(PATIENCE_SECONDS) == 1
     assert "is already in use; choose another with --port" in serve.log.read_text()
 
 
@@ -234,7 +234,12 @@ def test_a_second_sampler_is_refused(serve: Serve) -> None:
         pid_file = serve.var_dir / "sampler.pid"
         wait_until(lambda: pid_file.exists() and pid_file.read_text(), serve.log.read_text)
         second = subprocess.run(
-            command, cwd=ROOT, env=serve.env, capture_output=True, text=True, timeout=60
+            command,
+            cwd=ROOT,
+            env=serve.env,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
         )
         assert second.returncode == 1
         assert f"A sampler already runs (process {first.pid})" in second.stderr

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.servers import ROOT, environment, run_django
+from tests.waiting import PATIENCE_SECONDS
 
 PROCESSES, FOLDERS = 4, 200
 # All wait until all are there, and then go through the same empty folders together.
@@ -41,7 +42,7 @@ def test_processes_that_start_first_together_have_one_secret_key(tmp_path: Path)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
     (tmp_path / "go").touch()
-    keys = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
+    keys = [json.loads(process.communicate(timeout=PATIENCE_SECONDS)[0]) for process in processes]
 
     assert all(each == keys[0] for each in keys)
     assert len(set(keys[0])) == FOLDERS

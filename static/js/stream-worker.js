@@ -17,6 +17,7 @@ export class Stream {
     const wanted = [...topics].sort().join(",");
     if (wanted === this.topics) return;
     this.topics = wanted;
+    this.state = "connecting";
     this.restart(0);
   }
 
@@ -45,12 +46,14 @@ export class Stream {
     if (response.redirected || response.status === 401 || response.status === 403) return "signed-out";
     if (response.status === 404 || response.status === 422) return "missing";
     if (!response.ok) return "polling";
-    this.wait = undefined;
-    this.tell("live");
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let rest = ""; ;) {
       const { done, value } = await reader.read();
       if (done) return null;
+      if (this.state !== "live") {  // the server speaks once it listens: from now on nothing is missed
+        this.wait = undefined;
+        this.tell("live");
+      }
       const blocks = (rest + value).split("\n\n");
       rest = blocks.pop();
       for (const block of blocks) this.take(block);

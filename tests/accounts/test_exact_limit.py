@@ -116,7 +116,7 @@ def check_exactness(env: dict[str, str], *, buckets: int, by_address: bool = Fal
         assert asked == {404: LIMIT, 429: ASKED - LIMIT}
         if by_address:  # without a key it counts, whatever the forwarding headers claim
             assert ask_at_once(url, LIMIT + THREADS) == {401: LIMIT, 429: THREADS}
-        refused = httpx.get(f"{url}/api/v1/me", headers={"X-API-Key": key})
+        refused = httpx.get(f"{url}/api/v1/me", headers={"X-API-Key": key}, timeout=60)
     assert int(refused.headers["Retry-After"]) > 0
     assert refused.headers["X-RateLimit-Remaining"] == "0"
     attempts, rows = run_django(COUNT_ROWS, env)

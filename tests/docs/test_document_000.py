@@ -11,8 +11,9 @@ from transformers import AutoModelForSeq2SeqLM
 
 from tests.ml.train.language import make_base
 from tests.servers import Stack
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("docs"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("docs"), pytest.mark.timeout(900)]
 
 HEALTH = "curl http://your-instance:8000/health"
 START = """\
@@ -35,15 +36,18 @@ def run(line: str, stack: Stack, folder: Path) -> Any:
         ["bash", "-c", line.replace("http://your-instance:8000", stack.url)],
         env={"PATH": "/usr/bin:/bin", "HOME": str(folder)},
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=True,
     )
     return json.loads(done.stdout)
 
 
 def test_health_has_the_documents_fields(stack: Stack, tmp_path: Path) -> None:
-    body = run(HEALTH, stack, tmp_path)
-    assert body["status"] in ("healthy", "degraded")
+    def look() -> Any:
+        body = run(HEALTH, stack, tmp_path)
+        return body if body["status"] in ("healthy", "degraded") else None
+
+    body = wait_until(look)  # for the first reading, and the manager of models
     fields = {"gpu_available", "gpu_name", "cuda_version", "memory_allocated_gb", "timestamp"}
     assert fields <= set(body)
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.servers import ROOT, Stack
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("docs"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("docs"), pytest.mark.timeout(900)]
 
 # Each may use what is before it.
 GUIDE = [
@@ -40,7 +40,7 @@ def run_shell(script: str, stack: Stack, folder: Path) -> str:
         env={"PATH": path, "HOME": str(folder), "MLS": stack.url, "KEY": stack.key},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=800,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

@@ -8,7 +8,7 @@ import pytest
 from mlserver.lib.children import ChildRefused, run_ml
 from tests.hostile.files import CASES, Case, is_owned
 
-SECONDS = 20
+SECONDS = 120
 MEMORY_BYTES = 2**30
 TRUST = {"torchscript": False, "unlocked": False}
 

@@ -54,7 +54,6 @@ def send(client: httpx.Client, case: Case) -> httpx.Response:
         f"/api/v1/{case.door}/",
         data={"name": "hostile"},
         files={"file": (case.name, case.make())},
-        timeout=60,
     )
 
 

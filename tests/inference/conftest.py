@@ -19,14 +19,13 @@ from mlserver.lib.single import only_one
 from models_registry.models import ModelVersion
 from tests import factories
 from tests.ml.serve.models import list_files, write_onnx
-
-LIMIT_SECONDS = 90
+from tests.waiting import PATIENCE_SECONDS
 
 
 class Ticking(Manager):
     def until(self, condition: Callable[[], Any]) -> None:
         """Tick until the condition holds."""
-        ends_at = time.monotonic() + LIMIT_SECONDS
+        ends_at = time.monotonic() + PATIENCE_SECONDS
         while not condition():
             assert time.monotonic() < ends_at, list(LoadedModel.objects.values())
             self.tick()

@@ -78,10 +78,10 @@ def test_five_models_of_two_hundred_megabytes_in_five_hundred(
     assert refused.error_code == "no_space"
     assert "of 500 MB" in refused.error
 
-    before = resident_bytes()
+    before = resident_bytes(manager)
     unload_model("m2", owner)
     manager.until(lambda: len(manager.workers) == 1)
-    assert before - resident_bytes() > 150e6
+    assert before - resident_bytes(manager) > 150e6
 
 
 def link(file: Path, folder: Path) -> None:
@@ -97,7 +97,6 @@ def load(manager: Ticking, name: str, by: User, *, is_pinned: bool = False) -> L
     return loaded
 
 
-def resident_bytes() -> int:
-    """Of the workers of this test."""
-    children = psutil.Process().children(recursive=True)
-    return sum(child.memory_info().rss for child in children if child.is_running())
+def resident_bytes(manager: Ticking) -> int:
+    workers = [psutil.Process(each.pid) for each in manager.workers.values()]
+    return sum(each.memory_info().rss for each in workers)

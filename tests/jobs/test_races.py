@@ -15,6 +15,7 @@ from tests.servers import (
     run_django,
     start_django,
 )
+from tests.waiting import PATIENCE_SECONDS
 
 QUEUE_300 = """
 from jobs.services import create_job
@@ -65,7 +66,7 @@ def test_four_processes_claim_each_of_300_sessions_exactly_once(env: dict[str, s
     manage("migrate", "--verbosity", "0", env=env)
     run_django(QUEUE_300, env)
     claimers = [start_django(CLAIM_ALL, env) for _ in range(4)]
-    claimed = [json.loads(claimer.communicate(timeout=120)[0]) for claimer in claimers]
+    claimed = [json.loads(claimer.communicate(timeout=PATIENCE_SECONDS)[0]) for claimer in claimers]
     counts = Counter(job_id for ids in claimed for job_id in ids)
     assert len(counts) == 300
     assert set(counts.values()) == {1}
@@ -77,7 +78,7 @@ def test_four_processes_never_share_a_single_seat(env: dict[str, str]) -> None:
     manage("migrate", "--verbosity", "0", env=env)
     run_django(QUEUE_300.replace("300", "20"), env)
     claimers = [start_django(CLAIM_ALL, env) for _ in range(4)]
-    claimed = [json.loads(claimer.communicate(timeout=120)[0]) for claimer in claimers]
+    claimed = [json.loads(claimer.communicate(timeout=PATIENCE_SECONDS)[0]) for claimer in claimers]
     assert sorted(len(ids) for ids in claimed) == [0, 0, 0, 1]
 
 
@@ -88,7 +89,7 @@ def test_four_processes_ask_for_one_seat_once(env: dict[str, str]) -> None:
     manage("migrate", "--verbosity", "0", env=env)
     run_django(TWO_DEMOS, env)
     claimers = [start_django(CLAIM_ALL, env) for _ in range(4)]
-    claimed = [json.loads(claimer.communicate(timeout=120)[0]) for claimer in claimers]
+    claimed = [json.loads(claimer.communicate(timeout=PATIENCE_SECONDS)[0]) for claimer in claimers]
     assert claimed == [[], [], [], []]
     assert run_django(COUNT_YIELDING, env) == 1
 
@@ -99,7 +100,7 @@ def test_sixteen_writers_never_find_the_database_locked(tmp_path: Path) -> None:
     manage("migrate", "--verbosity", "0", env=env)
     run_django(QUEUE_300.replace("300", "1"), env)
     writers = [start_django(WRITE, env) for _ in range(16)]
-    assert [writer.wait(120) for writer in writers] == [0] * 16
+    assert [writer.wait(PATIENCE_SECONDS) for writer in writers] == [0] * 16
     for writer in writers:
         writer.communicate()
     count = (

@@ -65,7 +65,7 @@ def test_a_child_that_hangs_is_killed_with_all_that_it_started(
     )
 
     with pytest.raises(ChildTimedOut):
-        run_ml("import_dataset", {}, timeout_seconds=3)
+        run_ml("import_dataset", {}, timeout_seconds=10)
     for pid in pids.read_text().split():
         wait_until(partial(has_ended, int(pid)))
 

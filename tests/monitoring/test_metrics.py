@@ -20,6 +20,7 @@ from monitoring.metering import forget_counts, name_route
 from tests import factories
 from tests.monitoring.rows import GIB, gpu_sample, host_sample
 from tests.servers import ROOT, environment
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.django_db
 
@@ -146,12 +147,18 @@ def test_several_processes_count_together(tmp_path: Path) -> None:
     def run(code: str) -> str:
         command = [sys.executable, "-c", code]
         done = subprocess.run(
-            command, cwd=ROOT, env=env, capture_output=True, text=True, check=True, timeout=60
+            command,
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=PATIENCE_SECONDS,
         )
         return done.stdout.strip()
 
     together = [subprocess.Popen([sys.executable, "-c", COUNT], cwd=ROOT, env=env) for _ in "ab"]
-    assert [process.wait(60) for process in together] == [0, 0]
+    assert [process.wait(PATIENCE_SECONDS) for process in together] == [0, 0]
     assert json.loads(run(SHOW)) == [6.0]
 
 

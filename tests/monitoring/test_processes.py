@@ -1,4 +1,5 @@
 import os
+import re
 import socket
 from datetime import timedelta
 from pathlib import Path
@@ -168,4 +169,4 @@ def test_an_old_table_is_not_shown_as_if_it_were_true(client: Client) -> None:
     ProcessTable.objects.create(host="box", timestamp=old, processes=[{"pid": 1}])
     body = client.get("/api/v1/system/processes").json()
     assert body["results"] == []
-    assert "silent since 120 s" in body["reasons"]["sampler"]
+    assert re.search(r"silent since 1\d\d s", body["reasons"]["sampler"])

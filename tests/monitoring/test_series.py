@@ -26,8 +26,10 @@ def get(client: Client, query: str, status: int = 200) -> Any:
     return response.json()
 
 
-def bucket(seconds_ago: float, width: int = 10, device: str = "", **values: Any) -> int:
-    start = int((timezone.now().timestamp() - seconds_ago) // width * width)
+def bucket(
+    seconds_ago: float, width: int = 10, device: str = "", start: int = 0, **values: Any
+) -> int:
+    start = start or int((timezone.now().timestamp() - seconds_ago) // width * width)
     HistoryBucket.objects.create(
         host="box",
         device=device,
@@ -63,7 +65,7 @@ def test_a_gap_is_a_null_between_the_readings(signed_in: Client) -> None:
 def test_an_hour_comes_in_buckets_with_extremes(signed_in: Client) -> None:
     host_sample()
     first = bucket(600, cpu_percent=[1, 20, 90])
-    second = bucket(590, cpu_percent=[0, 0, 0])
+    second = bucket(0, cpu_percent=[0, 0, 0], start=first + 10)
     bucket(300)  # nothing was read of the CPU
     cpu = get(signed_in, "range=1h&metrics=cpu_percent")["series"]["cpu_percent"]
     assert cpu["timestamps"][:2] == [first, second]

@@ -69,7 +69,7 @@ def key(server: Server) -> tuple[ApiKey, str]:
 @pytest.fixture
 def client(server: Server, key: tuple[ApiKey, str]) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {key[1]}", "Accept": "text/event-stream"}
-    with httpx.Client(base_url=server.url, headers=headers, timeout=20) as opened:
+    with httpx.Client(base_url=server.url, headers=headers, timeout=60) as opened:
         yield opened
 
 
@@ -123,7 +123,7 @@ def test_a_browser_that_is_signed_in_needs_no_key(server: Server) -> None:
     host_sample()
     cookies = {name: morsel.value for name, morsel in browser.cookies.items()}
     with (
-        httpx.Client(base_url=server.url, cookies=cookies, timeout=20) as client,
+        httpx.Client(base_url=server.url, cookies=cookies, timeout=60) as client,
         client.stream("GET", "/stream?topics=system") as response,
     ):
         assert next(events(response))[0] == "sample"
@@ -189,7 +189,7 @@ def test_what_cannot_be_followed_is_a_problem_before_the_stream_opens(
 
 
 def test_without_a_key_there_is_no_stream(server: Server) -> None:
-    response = httpx.get(f"{server.url}/stream/?topics=system")
+    response = httpx.get(f"{server.url}/stream/?topics=system", timeout=60)
     assert response.status_code == 401
 
 
@@ -258,7 +258,7 @@ def test_signing_out_ends_the_stream(server: Server, monkeypatch: pytest.MonkeyP
     browser.force_login(person)
     cookies = {name: morsel.value for name, morsel in browser.cookies.items()}
     with (
-        httpx.Client(base_url=server.url, cookies=cookies, timeout=20) as client,
+        httpx.Client(base_url=server.url, cookies=cookies, timeout=60) as client,
         client.stream("GET", "/stream/?topics=sessions") as response,
     ):
         browser.logout()

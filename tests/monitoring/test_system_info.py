@@ -70,9 +70,9 @@ def test_old_readings_are_null_with_the_reason(signed_in: Client) -> None:
     host_sample(timestamp=timezone.now() - timedelta(seconds=34))
     body = signed_in.get("/api/v1/system/info").json()
     assert body["is_stale"] is True
-    assert body["age_seconds"] == 34
+    assert 34 <= (age := body["age_seconds"]) < 94
     assert body["cpu"]["percent"] is None
-    assert body["reasons"]["sampler"] == "The sampler is silent since 34 s."
+    assert body["reasons"]["sampler"] == f"The sampler is silent since {age} s."
 
 
 def test_before_the_first_reading_it_says_how_to_get_one(signed_in: Client) -> None:

@@ -119,8 +119,8 @@ def test_the_sampler_notes_the_session_whose_process_holds_the_gpu(
     for _ in range(6):
         sampler.tick()
         nvml.cards[0].millijoules += 100_000
-    row = GpuUse.objects.get(session=session.pk)
-    assert row.joules == pytest.approx(500)
+    rows = GpuUse.objects.filter(session=session.pk)  # two, if an hour ends meanwhile
+    assert sum(row.joules or 0 for row in rows) == pytest.approx(500)
 
 
 def test_the_page_of_a_gpu_tells_who_used_it(owner: User) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-import socket
 import threading
 from asyncio import _get_running_loop, _set_running_loop
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 # Playwright's loop lives in the test's thread, where Django would refuse to touch the database.
@@ -20,6 +20,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
 
+from monitoring import services
+from tests.servers import free_port
 from tests.waiting import wait_until
 
 # Generous: how quick a machine is decides no test.
@@ -59,13 +61,18 @@ def browser(browser: Browser) -> Iterator[Browser]:
     _set_running_loop(loop)
 
 
+@pytest.fixture(autouse=True)
+def _patient_readings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sampler runs here: what a scene has written stays new for longer than a page may take."""
+    for name in ("STALE", "PROCESSES_STALE"):
+        monkeypatch.setattr(services, name, timedelta(minutes=4))
+
+
 class Server:
     """uvicorn on a port of its own; may be stopped and started again on the same one."""
 
     def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:

@@ -7,10 +7,9 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
-import httpx
 import orjson
 import psutil
 import pytest
@@ -64,11 +63,12 @@ def waiting_rows(served: Served) -> int:
 
 
 def _waiting_rows(path: str) -> int:
-    asker = Asker(path)
-    asker.send({"kind": "stats", "id": 1})
-    rows: int = asker.receive()[0]["waiting"]
-    asker.close()
-    return rows
+    try:
+        with closing(Asker(path)) as asker:
+            asker.send({"kind": "stats", "id": 1})
+            return int(asker.receive()[0]["waiting"])
+    except (OSError, EOFError):  # the worker of a model that another test unloads
+        return 0
 
 
 def is_answered(served: Served, model: str = "small") -> bool:
@@ -219,6 +219,5 @@ def test_a_worker_killed_under_load_is_replaced_and_others_do_not_notice(served:
             asker.join()
     assert set(seen["small"]) == {200, 503}
     assert set(seen["words"]) == {200}
-    assert httpx.get(
-        served.url + "/v2/models/small/ready", headers={"X-API-Key": served.stack.key}
-    ).json()["ready"]
+    with served.client() as client:
+        assert client.get("/v2/models/small/ready").json()["ready"]

@@ -87,6 +87,7 @@ def test_texts_are_embedded(client: OpenAI) -> None:
         f"{client.base_url}embeddings",
         json={"model": "encoder", "input": "loud", "encoding_format": "base64"},
         headers={"Authorization": f"Bearer {client.api_key}"},
+        timeout=60,
     )
     assert len(base64.b64decode(raw.json()["data"][0]["embedding"])) == 16 * 4
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ml.serve import batcher as batcher_module
 from ml.serve.batcher import Batcher, Limits
 from ml.serve.errors import ComputeFailed, DeadlineMissed, InvalidInput, QueueFull, TooManyRows
 from ml.serve.signature import Signature, TensorSpec
@@ -77,7 +78,8 @@ def test_what_comes_while_the_model_computes_is_computed_together() -> None:
     assert play(scene).batches == [[0], [1, 2, 3]]
 
 
-def test_what_is_quick_needs_no_thread() -> None:
+def test_what_is_quick_needs_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batcher_module, "QUICK_SECONDS", 0.5)  # on any machine
     model = Doubling()
     model.may_go.set()
     threads: list[int] = []

@@ -130,8 +130,8 @@ def test_a_loss_that_is_no_number_names_its_step(tmp_path: Path) -> None:
 
 
 def test_used_up_time_is_told_and_the_checkpoints_stay(tmp_path: Path, flowers: Path) -> None:
-    run = make_run(tmp_path / "run", flowers, epochs=10_000, max_duration_seconds=1)
-    assert "max_duration_seconds (1) was used up in epoch" in failure(run, "timed_out")
+    run = make_run(tmp_path / "run", flowers, epochs=10_000, max_duration_seconds=4)
+    assert "max_duration_seconds (4) was used up in epoch" in failure(run, "timed_out")
     assert run.complete_checkpoints()
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,12 @@ def launch(run: RunDir, attempt: int = 1) -> subprocess.Popen[bytes]:
 
 
 def ranks_of(launcher: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    processes = psutil.Process(launcher.pid).children(recursive=True)
-    return [process for process in processes if "WORLD_SIZE" in process.environ()]
+    ranks = []
+    for process in psutil.Process(launcher.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # what a library asks the system by
+            if "WORLD_SIZE" in process.environ():
+                ranks.append(process)
+    return ranks
 
 
 def set_processes(run: RunDir, count: int) -> None:
