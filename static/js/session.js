@@ -113,8 +113,12 @@ if (charts.accuracy) {
 }
 
 // --- facts ---------------------------------------------------------------------------------
+let isFirstWord = true;
 document.addEventListener("live:session", ({ detail }) => {
   if (detail.id !== page.id) return;
+  // What happened after the server had drawn this and before the stream was open is in the history.
+  if (isFirstWord && (detail.state !== page.state || detail.current_step !== page.current_step)) catchUp();
+  isFirstWord = false;
   Object.assign(page, { progress: detail.progress, state: detail.state, started_at: detail.started_at, total_steps: detail.total_steps });
   tick();
 });

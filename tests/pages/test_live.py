@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from jobs.models import Job, LogLine, State
 from tests.pages.conftest import Server, Visit
@@ -61,6 +61,24 @@ def test_progress_loss_log_and_epochs_of_a_session_follow(visit: Open, owner: Us
     # The curve has the new steps: without a cursor its legend says the newest one.
     expect(page.locator("#chart-loss .u-legend")).to_contain_text("20")
     assert window.complaints == []
+
+
+def test_what_happens_before_the_stream_is_open_is_not_missed(visit: Open, owner: User) -> None:
+    session = build_scene(owner).running
+    window = visit(owner)
+    window.page.add_init_script("delete globalThis.SharedWorker")  # its requests cannot be held
+    held: list[Route] = []
+    window.page.route("**/stream/**", lambda route: held.append(route))
+    page = window.open(f"/sessions/{session.pk}/")
+    add_epoch(session, 5)
+    session.current_epoch, session.current_step = 5, 20
+    session.save()
+    LogLine.objects.create(job=session.job, message="Said meanwhile.")
+    while not held:
+        page.wait_for_timeout(20)
+    held.pop().continue_()
+    expect(page.locator("#log")).to_contain_text("Said meanwhile.")
+    expect(page.locator("#chart-loss .u-legend")).to_contain_text("20")
 
 
 def test_a_session_that_ends_changes_its_buttons(visit: Open, owner: User) -> None:
