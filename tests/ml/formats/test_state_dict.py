@@ -152,7 +152,7 @@ DOUBLED = b"\x80\x02)" + b"q\x00h\x00\x86" * 10_000
 REFUSED: dict[str, tuple[bytes, str]] = {
     "a tensor in a dictionary among others": (
         saved({"a": torch.ones(1), "sub": {"b": torch.ones(1)}}),
-        "'sub' among its tensors is none",
+        "'sub', among its tensors, is no tensor",
     ),
     "a number as a name": (saved({0: torch.ones(1), "0": torch.zeros(1)}), "the name '0'"),
     "the header's own name": (saved({"__metadata__": torch.ones(1)}), "__metadata__"),
@@ -211,6 +211,15 @@ def test_anything_else_is_refused_by_its_name(tmp_path: Path, name: str) -> None
 
 
 SOUND = saved({"a": torch.ones(3, 2), "b": torch.ones(2, dtype=torch.bfloat16)})
+
+
+def test_parts_that_lie_in_one_another(tmp_path: Path) -> None:
+    content = bytearray(SOUND)
+    entry = content.index(b"PK\1\2")
+    for at in (entry + 20, entry + 24):  # its size, packed and not
+        content[at : at + 4] = len(content).to_bytes(4, "little")
+    with pytest.raises(ModelRefused, match="lie in one another"):
+        convert(tmp_path, bytes(content))
 
 
 def test_a_place_that_no_file_has(tmp_path: Path) -> None:
