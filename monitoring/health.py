@@ -20,7 +20,7 @@ from jobs.models import Job
 from ml.lock import find_guards
 from mlserver.version import VERSION
 from monitoring.models import ClusterHeartbeat, GpuSample, HostSample
-from monitoring.services import STALE, latest_sample, memory_percent
+from monitoring.services import is_stale, latest_sample, memory_percent
 
 SILENT = timedelta(seconds=60)
 WORRYING = timedelta(seconds=30)  # `serve` sends a canary every 15 s
@@ -128,8 +128,8 @@ def _count_activity() -> dict[str, int | None]:
 def _report(
     services: dict[str, str], sample: HostSample | None, activity: dict[str, int | None]
 ) -> dict[str, Any]:
-    if sample is not None and timezone.now() - sample.timestamp > STALE:
-        sample = None  # an old reading is no reading
+    if sample is not None and is_stale(sample):
+        sample = None
     return {
         "status": judge(services, sample, is_training=bool(activity["active_sessions"])),
         "version": VERSION,

@@ -18,7 +18,7 @@ from inference.models import State as LoadState
 from jobs.models import Job, State
 from monitoring.metering import HELP
 from monitoring.models import GpuSample, HostSample
-from monitoring.services import CLUSTERS, STALE, latest_sample
+from monitoring.services import CLUSTERS, is_stale, latest_sample
 from sessions.models import TrainingSession
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -78,7 +78,7 @@ class StateCollector:
             return
         age = (timezone.now() - newest.timestamp).total_seconds()
         yield GaugeMetricFamily("sampler_age_seconds", "Age of the newest reading.", age)
-        if age <= STALE.total_seconds():
+        if not is_stale(newest):
             yield from _host(newest)
             yield from _gpus(list(newest.gpus.all()))
 
@@ -178,8 +178,7 @@ def _available(gpu: GpuSample) -> int | None:
 
 def _fresh_sample() -> HostSample | None:
     sample = latest_sample()
-    fresh = sample is not None and timezone.now() - sample.timestamp <= STALE
-    return sample if fresh else None
+    return None if sample is None or is_stale(sample) else sample
 
 
 def _whole_gpus(sample: HostSample | None) -> list[GpuSample]:

@@ -56,13 +56,18 @@ def latest_sample() -> HostSample | None:
     return HostSample.objects.order_by("-id").prefetch_related("gpus").first()
 
 
+def is_stale(sample: HostSample) -> bool:
+    """An old reading is no reading: the sampler is silent."""
+    return timezone.now() - sample.timestamp > STALE
+
+
 def describe_now() -> dict[str, Any]:
     """The newest readings. Old ones are not shown as if they were true: then all is null."""
     sample = latest_sample()
     if sample is None:
         return _describe_silence(HostSample(host=socket.gethostname()), None, NEVER)
     age = timezone.now() - sample.timestamp
-    if age > STALE:
+    if is_stale(sample):
         seconds = round(age.total_seconds())
         silence = HostSample(host=sample.host, timestamp=sample.timestamp)
         return _describe_silence(silence, seconds, f"The sampler is silent since {seconds} s.")
